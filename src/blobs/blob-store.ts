@@ -1,0 +1,45 @@
+/**
+ * SEAM: immutable files named by their SHA-256. A blob is either whole or absent, also after kill -9; what `put` has
+ * returned is on disk. `blob-store.conformance.ts` tests every driver.
+ */
+import type { Readable } from "node:stream";
+import type { Digest } from "../model.ts";
+
+export interface BlobInfo {
+  readonly digest: Digest;
+  /** SHA-1 of the same bytes, lower-case hex: what Vercel clients name files by. */
+  readonly sha1: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+export interface BlobRange {
+  /** First byte. */
+  readonly start: number;
+  /** Last byte, included. */
+  readonly end: number;
+}
+
+export interface BlobStore {
+  /**
+   * Stores the bytes of `source` in bounded memory; storing the same bytes twice is no error.
+   * `check` sees what was hashed before the blob becomes visible: when it throws, nothing is kept.
+   * @throws MayflyError payload_too_large beyond `bytesMax`; disk_full on ENOSPC
+   */
+  put(source: Readable | Uint8Array | string, options?: { bytesMax?: number; check?: (info: BlobInfo) => void }): Promise<BlobInfo>;
+  has(digest: Digest): Promise<boolean>;
+  /** @throws MayflyError internal_error when it is absent */
+  read(digest: Digest): Promise<Buffer>;
+  /** Streams the blob, or a part of it. The stream errors when the blob is absent. */
+  open(digest: Digest, range?: BlobRange): Readable;
+  /**
+   * A local path of the blob's bytes, to link or copy from; never to write to.
+   * Drivers without local files fetch it into their cache first.
+   */
+  localPath(digest: Digest): Promise<string>;
+  /** No error when absent. */
+  delete(digest: Digest): Promise<void>;
+  /** Bytes that may still be stored. */
+  freeBytes(): Promise<number>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,321 @@
+/**
+ * Every knob: default, unit, bounds, environment variable, sentence. `mayfly start --help`, docs/config.md and the
+ * parser come from this table; nobody else reads `process.env` for settings.
+ */
+import { MayflyError } from "./errors.ts";
+
+interface KnobBase {
+  /** One sentence for people. */
+  readonly doc: string;
+  /** Command-line flag of `mayfly start` without dashes; absent: only the environment sets it. */
+  readonly flag?: string;
+}
+interface NumberKnob extends KnobBase {
+  readonly type: "number";
+  readonly default: number;
+  readonly unit: string;
+  readonly min: number;
+  readonly max: number;
+}
+interface StringKnob extends KnobBase {
+  readonly type: "string";
+  readonly default: string;
+  /** Allowed values; absent: any string. */
+  readonly values?: readonly string[];
+}
+export type Knob = NumberKnob | StringKnob;
+
+const MB = 1024 * 1024;
+
+/** The table. The environment variable of `buildTimeoutMs` is `MAYFLY_BUILD_TIMEOUT_MS`, and so on: see {@link knobEnv}. */
+export const knobs = {
+  // where it listens and what it keeps
+  port: {
+    type: "number",
+    flag: "port",
+    default: 3000,
+    unit: "TCP port, 0 = any",
+    min: 0,
+    max: 65535,
+    doc: "Port of the gateway and the API.",
+  },
+  host: { type: "string", flag: "host", default: "127.0.0.1", doc: "Address to listen on." },
+  domain: {
+    type: "string",
+    flag: "domain",
+    default: "localhost",
+    doc: "Deployments answer at hosts below this domain, the API at the domain itself.",
+  },
+  data: { type: "string", flag: "data", default: ".mayfly", doc: "Data directory: database, blobs, unpacked bundles." },
+  region: { type: "string", default: "dev1", doc: "Name of this node's region, shown in x-vercel-id." },
+  sandbox: {
+    type: "string",
+    flag: "sandbox",
+    default: "auto",
+    values: ["auto", "oci", "process"],
+    doc: "How untrusted code is isolated; auto takes the strongest that works here.",
+  },
+  networkAllow: {
+    type: "string",
+    default: "",
+    doc: "Private IPv4 networks (CIDR, comma-separated) that sandboxes may reach although private addresses are closed to them.",
+  },
+  npmRegistry: { type: "string", default: "", doc: "npm registry for builds; empty: npm's own default." },
+
+  // Functions (design: the seed's promises)
+  functionMemoryMBDefault: {
+    type: "number",
+    default: 1769,
+    unit: "MB",
+    min: 128,
+    max: 3008,
+    doc: "Memory of a Function that asks for none (1769 MB is one CPU).",
+  },
+  functionMemoryMBMin: { type: "number", default: 128, unit: "MB", min: 64, max: 3008, doc: "Least memory a Function may ask for." },
+  functionMemoryMBMax: { type: "number", default: 3008, unit: "MB", min: 128, max: 10240, doc: "Most memory a Function may ask for." },
+  functionDurationSMax: { type: "number", default: 300, unit: "s", min: 1, max: 900, doc: "Longest invocation; maxDuration may lower it." },
+  functionBodyBytesMax: {
+    type: "number",
+    default: 5 * MB,
+    unit: "bytes",
+    min: 1024,
+    max: 100 * MB,
+    doc: "Largest request body of a Function.",
+  },
+  functionBundleBytesMax: {
+    type: "number",
+    default: 50 * MB,
+    unit: "bytes",
+    min: MB,
+    max: 1024 * MB,
+    doc: "Largest bundle of one Function.",
+  },
+  functionLoadMsMax: {
+    type: "number",
+    default: 10_000,
+    unit: "ms",
+    min: 100,
+    max: 60_000,
+    doc: "Longest time for a sandbox to boot and load a Function's code.",
+  },
+  tmpBytesMax: { type: "number", default: 512 * MB, unit: "bytes", min: MB, max: 10240 * MB, doc: "Size of an instance's /tmp." },
+  processesMax: { type: "number", default: 1024, unit: "processes and threads", min: 16, max: 32768, doc: "Processes of one sandbox." },
+  openFilesMax: { type: "number", default: 1024, unit: "descriptors", min: 64, max: 65536, doc: "Open files of one process in a sandbox." },
+  instanceIdleMs: {
+    type: "number",
+    default: 600_000,
+    unit: "ms",
+    min: 0,
+    max: 86_400_000,
+    doc: "An instance that served nothing for so long is retired.",
+  },
+  instancesMax: { type: "number", default: 200, unit: "instances", min: 1, max: 10_000, doc: "Instances of all Functions on this node." },
+  instancesPerFunctionMax: {
+    type: "number",
+    default: 100,
+    unit: "instances",
+    min: 1,
+    max: 10_000,
+    doc: "Instances of one Function on this node.",
+  },
+  poolSize: {
+    type: "number",
+    default: 2,
+    unit: "sandboxes",
+    min: 0,
+    max: 64,
+    doc: "Generic sandboxes that wait, booted and frozen, for a cold start.",
+  },
+  queueMax: {
+    type: "number",
+    default: 1000,
+    unit: "requests",
+    min: 1,
+    max: 100_000,
+    doc: "Requests that may wait for an instance of one Function.",
+  },
+  queueWaitMsMax: { type: "number", default: 30_000, unit: "ms", min: 100, max: 300_000, doc: "Longest wait for an instance." },
+  bundleCacheBytesMax: {
+    type: "number",
+    default: 10_240 * MB,
+    unit: "bytes",
+    min: MB,
+    max: 1_048_576 * MB,
+    doc: "Unpacked bundles kept on this node; the least recently used go first.",
+  },
+
+  // gateway
+  headersBytesMax: { type: "number", default: 32_768, unit: "bytes", min: 4096, max: 1_048_576, doc: "Largest request head." },
+  urlBytesMax: { type: "number", default: 14_336, unit: "bytes", min: 1024, max: 65_536, doc: "Longest request target." },
+  headersMsMax: {
+    type: "number",
+    default: 15_000,
+    unit: "ms",
+    min: 1000,
+    max: 120_000,
+    doc: "A client must send its request head within this time.",
+  },
+  connectionsMax: { type: "number", default: 10_000, unit: "connections", min: 16, max: 1_000_000, doc: "Open client connections." },
+  connectionIdleMs: {
+    type: "number",
+    default: 60_000,
+    unit: "ms",
+    min: 1000,
+    max: 600_000,
+    doc: "An idle kept-alive connection is closed after this time.",
+  },
+  staticMemoryBytesMax: { type: "number", default: 256 * MB, unit: "bytes", min: 0, max: 65_536 * MB, doc: "Static files held in memory." },
+  staticFileMemoryBytesMax: {
+    type: "number",
+    default: 2 * MB,
+    unit: "bytes",
+    min: 0,
+    max: 1024 * MB,
+    doc: "Larger static files are streamed from disk.",
+  },
+  manifestsMax: { type: "number", default: 1000, unit: "manifests", min: 1, max: 1_000_000, doc: "Compiled manifests held in memory." },
+  drainMs: {
+    type: "number",
+    default: 10_000,
+    unit: "ms",
+    min: 0,
+    max: 300_000,
+    doc: "On SIGTERM, requests in flight may finish within this time.",
+  },
+
+  // deployments
+  filesMax: { type: "number", default: 100_000, unit: "files", min: 1, max: 1_000_000, doc: "Files of one deployment." },
+  fileBytesMax: { type: "number", default: 5_120 * MB, unit: "bytes", min: MB, max: 102_400 * MB, doc: "Largest uploaded file." },
+  deploymentBytesMax: {
+    type: "number",
+    default: 10_240 * MB,
+    unit: "bytes",
+    min: MB,
+    max: 1_048_576 * MB,
+    doc: "Bytes of one deployment's source.",
+  },
+  pathBytesMax: { type: "number", default: 1024, unit: "bytes", min: 64, max: 4096, doc: "Longest path of a file." },
+  requestJsonBytesMax: {
+    type: "number",
+    default: 64 * MB,
+    unit: "bytes",
+    min: 65_536,
+    max: 1024 * MB,
+    doc: "Largest JSON body of an API call (a deployment's file list is one).",
+  },
+  envBytesMax: {
+    type: "number",
+    default: 65_536,
+    unit: "bytes",
+    min: 1024,
+    max: 1_048_576,
+    doc: "All environment variables of a deployment together.",
+  },
+  diskFreeBytesMin: {
+    type: "number",
+    default: 512 * MB,
+    unit: "bytes",
+    min: 0,
+    max: 1_048_576 * MB,
+    doc: "With less free disk, uploads and deployments are refused.",
+  },
+
+  // builds
+  buildsMax: { type: "number", default: 1, unit: "builds", min: 1, max: 64, doc: "Builds at the same time." },
+  buildQueueMax: {
+    type: "number",
+    default: 1000,
+    unit: "deployments",
+    min: 1,
+    max: 100_000,
+    doc: "Deployments that may wait for a build.",
+  },
+  buildTimeoutMs: { type: "number", default: 2_700_000, unit: "ms", min: 1000, max: 86_400_000, doc: "Longest build (45 minutes)." },
+  buildMemoryMB: { type: "number", default: 3008, unit: "MB", min: 512, max: 65_536, doc: "Memory of a build." },
+  buildAttemptsMax: {
+    type: "number",
+    default: 3,
+    unit: "attempts",
+    min: 1,
+    max: 10,
+    doc: "How often a build that the platform's end cut off is begun.",
+  },
+  outputBytesMax: {
+    type: "number",
+    default: 10_240 * MB,
+    unit: "bytes",
+    min: MB,
+    max: 102_400 * MB,
+    doc: "All files of a build's output.",
+  },
+
+  // logs
+  logLinesMax: {
+    type: "number",
+    default: 1000,
+    unit: "lines",
+    min: 10,
+    max: 1_000_000,
+    doc: "Lines kept for each Function and for each build; the oldest go.",
+  },
+  logLineBytesMax: { type: "number", default: 1024, unit: "bytes", min: 64, max: 65_536, doc: "Longer lines are cut into chunks." },
+  logBufferLinesMax: {
+    type: "number",
+    default: 10_000,
+    unit: "lines",
+    min: 100,
+    max: 1_000_000,
+    doc: "Lines that may wait to be written; beyond it they are dropped and counted.",
+  },
+} as const satisfies Record<string, Knob>;
+
+type Knobs = typeof knobs;
+export type KnobName = keyof Knobs;
+
+/** All settings, checked. */
+export type Config = {
+  readonly [K in KnobName]: Knobs[K]["type"] extends "number" ? number : string;
+};
+
+/** `functionBodyBytesMax` → `MAYFLY_FUNCTION_BODY_BYTES_MAX`. */
+export function knobEnv(name: string): string {
+  return (
+    "MAYFLY_" +
+    name
+      .replaceAll(/([a-z])([A-Z])/g, "$1_$2")
+      .replaceAll(/([A-Z]+)([A-Z][a-z])/g, "$1_$2")
+      .toUpperCase()
+  );
+}
+
+/**
+ * Settings from flags (they win), then the environment, then the table.
+ * @throws MayflyError config_invalid, naming the setting, its value and its bounds
+ */
+export function loadConfig(flags: Readonly<Record<string, string | undefined>>, env: Readonly<Record<string, string | undefined>>): Config {
+  const config: Record<string, number | string> = {};
+  for (const [name, knob] of Object.entries<Knob>(knobs)) {
+    const fromFlag = knob.flag === undefined ? undefined : flags[knob.flag];
+    const text = fromFlag ?? env[knobEnv(name)];
+    const label = fromFlag === undefined ? knobEnv(name) : `--${knob.flag}`;
+    config[name] = text === undefined || text === "" ? knob.default : parseKnob(label, knob, text);
+  }
+  return config as Config;
+}
+
+function parseKnob(label: string, knob: Knob, text: string): number | string {
+  if (knob.type === "string") {
+    if (knob.values !== undefined && !knob.values.includes(text)) {
+      throw new MayflyError("config_invalid", `${label} is "${text}"; it may be ${knob.values.join(", ")}.`);
+    }
+    return text;
+  }
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= knob.min && value <= knob.max)) {
+    throw new MayflyError(
+      "config_invalid",
+      `${label} is "${text}"; it must be a whole number from ${knob.min} to ${knob.max} (${knob.unit}).`,
+    );
+  }
+  return value;
+}

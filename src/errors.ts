@@ -1,0 +1,120 @@
+/**
+ * Every error that leaves Mayfly: code → HTTP status → sentence. docs/errors.md lists the same table and
+ * test/tidy.test.ts holds the two together. Upper-case codes answer requests to deployments (Vercel's names where one
+ * exists), lower-case ones answer API calls and are printed by the CLI.
+ */
+
+export interface ErrorRow {
+  /** HTTP status. */
+  readonly status: number;
+  /** What happened and what to do, for the person who reads it. Details are put into the error's own message. */
+  readonly sentence: string;
+}
+
+const rows = {
+  // requests to deployments
+  BAD_REQUEST: { status: 400, sentence: "The request could not be understood." },
+  NOT_FOUND: { status: 404, sentence: "The page could not be found." },
+  DEPLOYMENT_NOT_FOUND: { status: 404, sentence: "There is no deployment at this address." },
+  DEPLOYMENT_NOT_READY: { status: 404, sentence: "This deployment is not ready." },
+  METHOD_NOT_ALLOWED: { status: 405, sentence: "This method is not allowed here." },
+  FUNCTION_PAYLOAD_TOO_LARGE: { status: 413, sentence: "The request body is larger than a Function accepts." },
+  URI_TOO_LONG: { status: 414, sentence: "The address is too long." },
+  FUNCTION_THROTTLED: { status: 429, sentence: "Too many requests wait for this Function. Try again soon." },
+  FUNCTION_INVOCATION_FAILED: { status: 500, sentence: "The Function has crashed. Its log has the reason." },
+  FUNCTION_OUT_OF_MEMORY: { status: 502, sentence: "The Function needed more memory than it may have." },
+  FUNCTION_RESPONSE_INVALID: { status: 502, sentence: "The Function did not answer with valid HTTP." },
+  NO_RESPONSE_FROM_FUNCTION: { status: 502, sentence: "The Function ended without a response." },
+  ROUTER_EXTERNAL_TARGET_UNSUPPORTED: { status: 502, sentence: "This route leads to another origin, which is not supported yet." },
+  FUNCTION_UNAVAILABLE: { status: 503, sentence: "The Function cannot be started now. Try again soon." },
+  CONTROL_PLANE_UNAVAILABLE: { status: 503, sentence: "The API does not answer now. Deployed sites are not affected." },
+  SHUTTING_DOWN: { status: 503, sentence: "The server is shutting down." },
+  FUNCTION_INVOCATION_TIMEOUT: { status: 504, sentence: "The Function did not answer in time." },
+  INFINITE_LOOP_DETECTED: { status: 508, sentence: "The routes of this deployment lead in a circle." },
+  INTERNAL_ERROR: { status: 500, sentence: "Something went wrong inside Mayfly." },
+
+  // API
+  bad_request: { status: 400, sentence: "The request is not valid." },
+  invalid_json: { status: 400, sentence: "The body is not valid JSON." },
+  invalid_name: { status: 400, sentence: "The project name is not valid." },
+  invalid_path: { status: 400, sentence: "A file's path is not allowed." },
+  invalid_file: { status: 400, sentence: "A file of the request is not valid." },
+  missing_files: { status: 400, sentence: "Missing files" },
+  no_files: { status: 400, sentence: "There are no files to deploy." },
+  too_many_files: { status: 400, sentence: "There are too many files." },
+  digest_mismatch: { status: 400, sentence: "The file's bytes do not have the digest that was announced." },
+  size_mismatch: { status: 400, sentence: "The file does not have the size that was announced." },
+  invalid_env: { status: 400, sentence: "An environment variable is not valid." },
+  unauthorized: { status: 401, sentence: "A token is needed for this." },
+  forbidden: { status: 403, sentence: "The token is not valid." },
+  not_found: { status: 404, sentence: "Not found" },
+  conflict: { status: 409, sentence: "That is not possible in the present state." },
+  payload_too_large: { status: 413, sentence: "The body is larger than allowed." },
+  disk_full: { status: 507, sentence: "The server's disk is full." },
+  internal_error: { status: 500, sentence: "Something went wrong inside Mayfly." },
+  server_closing: { status: 503, sentence: "The server is shutting down." },
+
+  // deployments that end in ERROR (Deployment.errorCode)
+  BUILD_FAILED: { status: 400, sentence: "The build failed. Its log has the reason." },
+  BUILD_TIMEOUT: { status: 400, sentence: "The build took longer than it may." },
+  BUILD_OUT_OF_MEMORY: { status: 400, sentence: "The build needed more memory than it may have." },
+  BUILD_INTERRUPTED: { status: 400, sentence: "The platform ended during the build, too often to begin it again." },
+  BUILD_OUTPUT_INVALID: { status: 400, sentence: "The build's output is not valid." },
+  BUILD_OUTPUT_UNSUPPORTED: { status: 400, sentence: "The build's output needs something that is not supported yet." },
+  BUILDER_NOT_FOUND: { status: 400, sentence: "There is no builder for this project." },
+  FUNCTION_TOO_LARGE: { status: 400, sentence: "A Function's bundle is larger than allowed." },
+  INSTALL_FAILED: { status: 400, sentence: "The dependencies could not be installed." },
+  INVALID_VERCEL_JSON: { status: 400, sentence: "vercel.json is not valid." },
+
+  // the CLI's own
+  usage: { status: 400, sentence: "The command was not understood." },
+  server_unreachable: { status: 503, sentence: "No Mayfly server answers." },
+  empty_directory: { status: 400, sentence: "There is nothing to deploy in this directory." },
+  unreadable_file: { status: 400, sentence: "A file cannot be read." },
+  file_changed: { status: 409, sentence: "A file changed while it was uploaded." },
+  not_a_directory: { status: 400, sentence: "That is not a directory." },
+  deployment_failed: { status: 400, sentence: "The deployment failed." },
+  canceled: { status: 499, sentence: "Canceled." },
+  timeout: { status: 504, sentence: "That took too long." },
+
+  // start-up
+  config_invalid: { status: 500, sentence: "The configuration is not valid." },
+  port_in_use: { status: 500, sentence: "The port is in use." },
+  sandbox_unavailable: { status: 500, sentence: "The sandbox asked for does not work on this machine." },
+  data_directory_unusable: { status: 500, sentence: "The data directory cannot be used." },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof rows;
+
+export const errorTable: Readonly<Record<ErrorCode, ErrorRow>> = rows;
+
+/** Whether `code` is in the table. */
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(rows, code);
+}
+
+/** An error with a code from the table. `message` names the action and the values; without one it is the table's sentence. */
+export class MayflyError extends Error {
+  readonly code: ErrorCode;
+  readonly status: number;
+  /** More fields for the API's `{"error":{…}}`. */
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message?: string, options: { cause?: unknown; details?: Record<string, unknown> } = {}) {
+    super(message ?? rows[code].sentence, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "MayflyError";
+    this.code = code;
+    this.status = rows[code].status;
+    this.details = options.details ?? {};
+  }
+}
+
+/** The message of anything thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** `ENOENT` and its like, or undefined. */
+export function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}

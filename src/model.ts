@@ -1,0 +1,241 @@
+/**
+ * Every noun of Mayfly as a readonly value type. What is here can be serialised; what is alive is a class elsewhere.
+ * This file imports nothing.
+ */
+
+/** Lower-case hexadecimal SHA-256 of a file's bytes: the name of a blob. */
+export type Digest = string;
+
+/** Milliseconds since 1970-01-01 UTC. */
+export type TimestampMs = number;
+
+/** Where a deployment goes: `production` moves the project's production alias, `preview` has its own URL only. */
+export type Target = "production" | "preview";
+
+export interface Team {
+  /** `team_…` (the official client tests for the prefix). */
+  readonly id: string;
+  readonly slug: string;
+  readonly name: string;
+}
+
+export interface User {
+  /** `usr_…` */
+  readonly id: string;
+  readonly username: string;
+  readonly email: string;
+}
+
+/** What a project asks of its builds; `null` means "detect it". Names are those of Vercel's project resource. */
+export interface ProjectSettings {
+  readonly framework: string | null;
+  readonly buildCommand: string | null;
+  readonly installCommand: string | null;
+  readonly outputDirectory: string | null;
+  readonly rootDirectory: string | null;
+  readonly nodeVersion: string | null;
+}
+
+export interface Project {
+  /** `prj_…` */
+  readonly id: string;
+  readonly teamId: string;
+  /** Lower-case, a valid DNS label prefix: see `projectName` in names.ts. */
+  readonly name: string;
+  readonly settings: ProjectSettings;
+  readonly createdAt: TimestampMs;
+  readonly updatedAt: TimestampMs;
+}
+
+/**
+ * ```
+ * QUEUED ──▶ BUILDING ──▶ READY
+ *    │           ├──────▶ ERROR      (failed with errorCode and errorMessage)
+ *    └───────────┴──────▶ CANCELED
+ * ```
+ * READY, ERROR and CANCELED are final. READY is written in the same transaction as the deployment's aliases.
+ */
+export type DeploymentState = "QUEUED" | "BUILDING" | "READY" | "ERROR" | "CANCELED";
+
+export interface Deployment {
+  /** `dpl_…` */
+  readonly id: string;
+  readonly teamId: string;
+  readonly projectId: string;
+  /** The project's name when it was deployed. */
+  readonly name: string;
+  /** The immutable host without port: `<project>-<id9>.<domain>`. */
+  readonly host: string;
+  readonly target: Target;
+  readonly state: DeploymentState;
+  readonly creatorId: string;
+  readonly meta: Readonly<Record<string, string>>;
+  readonly createdAt: TimestampMs;
+  readonly buildingAt: TimestampMs | null;
+  readonly readyAt: TimestampMs | null;
+  readonly errorCode: string | null;
+  readonly errorMessage: string | null;
+  /** Blob that holds the source: a {@link SourceTree} as JSON. */
+  readonly sourceDigest: Digest;
+  /** Blob that holds the {@link Manifest} as JSON; set when the state is READY. */
+  readonly manifestDigest: Digest | null;
+  /** How the build was asked for: see {@link DeploymentRequest}. */
+  readonly request: DeploymentRequest;
+  /** How often a build of it was begun; a build that the platform's end cut off is begun again. */
+  readonly attempts: number;
+}
+
+/** What of a create call the build needs later; stored with the deployment. */
+export interface DeploymentRequest {
+  /** Project settings at the time of the call. */
+  readonly settings: ProjectSettings;
+  /** The source is a `.vercel/output` tree (Build Output API v3) made by the client. */
+  readonly prebuilt: boolean;
+  /** Use no cache. */
+  readonly force: boolean;
+  /** Environment of the Functions and of the build: sealed values (store/seal.ts), never plain. */
+  readonly env: Readonly<Record<string, Sealed>>;
+  readonly buildEnv: Readonly<Record<string, Sealed>>;
+}
+
+/** An encrypted string, bound to its place: `v1.<key id>.<nonce>.<ciphertext and tag>`, base64url. */
+export type Sealed = string & { readonly __sealed?: never };
+
+/** A stored file. A symlink (`mode` 0o120777) is a blob that holds its target. */
+export interface FileRef {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  /** `st_mode` as a number: 0o100644, 0o100755 or 0o120777. */
+  readonly mode: number;
+}
+
+/** A directory as data: POSIX path relative to its root (no leading slash, no `..`) → file. */
+export type FileTree = Readonly<Record<string, FileRef>>;
+
+/** What a person uploaded. */
+export type SourceTree = FileTree;
+
+/** An alias is the only mutable thing in serving: host (lower case, no port) → deployment. */
+export interface Alias {
+  readonly host: string;
+  readonly deploymentId: string;
+  readonly projectId: string;
+  readonly createdAt: TimestampMs;
+}
+
+// ── what is served ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** One route of the Build Output API v3 (`config.json`, key `routes`): see vercel.com/docs/build-output-api. */
+export type Route = RouteRule | RouteHandle;
+
+export interface RouteHandle {
+  readonly handle: "filesystem" | "rewrite" | "resource" | "miss" | "hit" | "error";
+}
+
+export interface RouteRule {
+  readonly src: string;
+  readonly dest?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly methods?: readonly string[];
+  readonly continue?: boolean;
+  readonly check?: boolean;
+  readonly override?: boolean;
+  readonly important?: boolean;
+  readonly caseSensitive?: boolean;
+  readonly status?: number;
+  readonly has?: readonly RouteCondition[];
+  readonly missing?: readonly RouteCondition[];
+  readonly locale?: { readonly redirect?: Readonly<Record<string, string>>; readonly cookie?: string };
+  readonly middlewarePath?: string;
+  readonly middlewareRawSrc?: readonly string[];
+}
+
+export interface RouteCondition {
+  readonly type: "host" | "header" | "cookie" | "query";
+  readonly key?: string;
+  readonly value?: string | Readonly<Record<string, unknown>>;
+}
+
+/** What answers at an output path. */
+export type Output = StaticOutput | FunctionOutput;
+
+export interface StaticOutput {
+  readonly kind: "static";
+  readonly file: FileRef;
+  /** From `overrides` of the Build Output API; else by the path's extension. */
+  readonly contentType?: string;
+}
+
+export interface FunctionOutput {
+  readonly kind: "function";
+  /** Key of {@link Manifest.functions}; several paths may share one Function. */
+  readonly functionId: string;
+}
+
+/** One λ: code and how to run it. */
+export interface FunctionSpec {
+  /** Digest of bundle and settings: equal Functions of different deployments have equal ids. */
+  readonly id: string;
+  /** The output path it was built at, without leading slash: `api/date`. For logs and people. */
+  readonly name: string;
+  /** Blob that holds the {@link FileTree} of its bundle as JSON. */
+  readonly bundleDigest: Digest;
+  /** Bytes of all files of the bundle. */
+  readonly bundleSize: number;
+  /** File in the bundle, and for `awsHandler` the export's name. */
+  readonly handler: string;
+  /** `nodejs24.x`, … */
+  readonly runtime: string;
+  /** `req.query`, `res.json` and so on are added to (req, res) handlers. */
+  readonly helpers: boolean;
+  /** Name of an AWS Lambda handler (`index.handler`), else empty. */
+  readonly awsHandler: string;
+  readonly memoryMB: number;
+  readonly maxDurationS: number;
+  readonly regions: readonly string[];
+  /** From the build; not secret. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** An immutable deployment, all that the data plane needs of it. Stored as one blob. */
+export interface Manifest {
+  readonly version: 1;
+  readonly deploymentId: string;
+  readonly projectId: string;
+  readonly teamId: string;
+  /** The project's name. */
+  readonly name: string;
+  readonly host: string;
+  readonly target: Target;
+  readonly createdAt: TimestampMs;
+  readonly routes: readonly Route[];
+  /** All route patterns match case-sensitively (vercel.json has cleanUrls, headers, redirects, rewrites or trailingSlash). */
+  readonly caseSensitive: boolean;
+  /** Output path without leading slash (`index.html`, `api/date`) → what answers. */
+  readonly outputs: Readonly<Record<string, Output>>;
+  readonly functions: Readonly<Record<string, FunctionSpec>>;
+  /** Environment of every Function of this deployment, sealed. */
+  readonly env: Readonly<Record<string, Sealed>>;
+}
+
+// ── what is captured ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** One captured line: of a build, or of a Function's invocation. At most `logLineBytesMax` of UTF-8. */
+export interface LogLine {
+  readonly deploymentId: string;
+  readonly source: "build" | "function";
+  /** {@link FunctionSpec.name}; empty for a build. */
+  readonly functionName: string;
+  /** The invocation it was written in (the request id that the client saw); empty for a build and between invocations. */
+  readonly invocationId: string;
+  readonly stream: "stdout" | "stderr" | "system";
+  readonly timestampMs: TimestampMs;
+  readonly text: string;
+}
+
+/** A stored line with its place in the order. */
+export interface StoredLogLine extends LogLine {
+  /** Grows within a deployment; a reader continues after the last it saw. */
+  readonly serial: number;
+}

@@ -1,0 +1,70 @@
+/** Ids, host names and paths: how they are made and what is refused. Every outside string that becomes one of these passes here. */
+import { randomBytes } from "node:crypto";
+import { MayflyError } from "./errors.ts";
+
+const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz";
+
+/** `length` random characters of [0-9a-z]; 36^length possibilities, without modulo bias. */
+export function randomId(length: number): string {
+  let id = "";
+  while (id.length < length) {
+    for (const byte of randomBytes(length)) {
+      if (byte < 252 && id.length < length) id += alphabet[byte % 36];
+    }
+  }
+  return id;
+}
+
+export const newDeploymentId = (): string => `dpl_${randomId(24)}`;
+export const newProjectId = (): string => `prj_${randomId(24)}`;
+export const newRequestId = (): string => randomId(16);
+/** The id in an immutable host: nine characters, as on Vercel. */
+export const newHostId = (): string => randomId(9);
+/** A token matches `^\w+$`, which the official client demands. */
+export const newToken = (): string => `mayfly_${randomId(32)}`;
+
+/** Longest project name, so that `<project>-git-<branch>` and `<project>-<id9>` fit a DNS label of 63 characters (RFC 1035 §2.3.4). */
+export const projectNameLengthMax = 52;
+
+/**
+ * A project name from what a person typed: `My App!` → `my-app`.
+ * @throws MayflyError invalid_name when nothing usable is left
+ */
+export function projectName(text: string): string {
+  const name = text
+    .normalize("NFKD")
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^-+|-+$/g, "")
+    .slice(0, projectNameLengthMax)
+    .replace(/-+$/, "");
+  if (name === "") throw new MayflyError("invalid_name", `Project name ${JSON.stringify(text.slice(0, 100))} has no letter or digit.`);
+  return name;
+}
+
+/** Whether a name is already in the form that {@link projectName} makes. */
+export function isProjectName(text: string): boolean {
+  return text.length <= projectNameLengthMax && /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(text);
+}
+
+/**
+ * Checks the path of a file within a tree: relative, `/`-separated, no empty, `.` or `..` part, no NUL, backslash or
+ * control character, at most `bytesMax` bytes, valid Unicode.
+ * @throws MayflyError invalid_path
+ */
+export function checkFilePath(path: string, bytesMax: number): string {
+  const refuse = (why: string): never => {
+    throw new MayflyError("invalid_path", `File path ${JSON.stringify(path.slice(0, 200))} ${why}.`);
+  };
+  if (path === "") refuse("is empty");
+  if (Buffer.byteLength(path) > bytesMax) refuse(`is longer than ${bytesMax} bytes`);
+  if (!path.isWellFormed()) refuse("is not valid Unicode");
+  // eslint-disable-next-line no-control-regex
+  if (/[\u0000-\u001f\u007f\\]/.test(path)) refuse("has a control character or a backslash");
+  if (path.startsWith("/")) refuse("is absolute");
+  for (const part of path.split("/")) {
+    if (part === "" || part === "." || part === "..") refuse(`has the part "${part}"`);
+    if (Buffer.byteLength(part) > 255) refuse("has a part longer than 255 bytes");
+  }
+  return path;
+}
