@@ -23,7 +23,11 @@ interface StringKnob extends KnobBase {
   /** Allowed values; absent: any string. */
   readonly values?: readonly string[];
 }
-export type Knob = NumberKnob | StringKnob;
+interface BooleanKnob extends KnobBase {
+  readonly type: "boolean";
+  readonly default: boolean;
+}
+export type Knob = NumberKnob | StringKnob | BooleanKnob;
 
 const MB = 1024 * 1024;
 
@@ -52,8 +56,15 @@ export const knobs = {
     type: "string",
     flag: "sandbox",
     default: "auto",
-    values: ["auto", "oci", "process"],
+    values: ["auto", "oci", "bubblewrap", "process"],
     doc: "How untrusted code is isolated; auto takes the strongest that works here.",
+  },
+  ociRuntime: { type: "string", default: "crun", values: ["crun", "runc"], doc: "Program that makes the containers of the oci sandbox." },
+  untrusted: {
+    type: "boolean",
+    flag: "untrusted",
+    default: false,
+    doc: "Other people's code will run here: refuse to start when the sandbox does not isolate files, processes and network, or limits no memory.",
   },
   networkAllow: {
     type: "string",
@@ -107,9 +118,57 @@ export const knobs = {
     unit: "ms",
     min: 0,
     max: 86_400_000,
-    doc: "An instance that served nothing for so long is retired.",
+    doc: "An idle instance is kept for so long until its Function's rhythm is known; 0: none is kept.",
   },
-  instancesMax: { type: "number", default: 200, unit: "instances", min: 1, max: 10_000, doc: "Instances of all Functions on this node." },
+  keepAliveMsMin: {
+    type: "number",
+    default: 60_000,
+    unit: "ms",
+    min: 0,
+    max: 86_400_000,
+    doc: "When the rhythm is known, an idle instance is kept at least so long.",
+  },
+  keepAliveMsMax: {
+    type: "number",
+    default: 14_400_000,
+    unit: "ms",
+    min: 0,
+    max: 86_400_000,
+    doc: "When the rhythm is known, an idle instance is kept at most so long.",
+  },
+  functionsRememberedMax: {
+    type: "number",
+    default: 10_000,
+    unit: "Functions",
+    min: 1,
+    max: 1_000_000,
+    doc: "Functions whose rhythm and costs are remembered while no instance lives.",
+  },
+  freezeDelayMs: {
+    type: "number",
+    default: 10,
+    unit: "ms",
+    min: 0,
+    max: 1000,
+    doc: "An instance whose requests follow each other faster than this is frozen only after it; 0: always at once.",
+  },
+  retireMs: {
+    type: "number",
+    default: 500,
+    unit: "ms",
+    min: 0,
+    max: 10_000,
+    doc: "An instance that is retired gets SIGTERM and may run on for so long; 0: it is killed at once.",
+  },
+  functionsMemoryBudgetMB: {
+    type: "number",
+    default: 0,
+    unit: "MB, 0 = three quarters of the machine's",
+    min: 0,
+    max: 16_777_216,
+    doc: "Memory that all instances may really use together; beyond it idle ones are given up, cheapest loss first.",
+  },
+  instancesMax: { type: "number", default: 400, unit: "instances", min: 1, max: 10_000, doc: "Instances of all Functions on this node." },
   instancesPerFunctionMax: {
     type: "number",
     default: 100,
@@ -126,6 +185,14 @@ export const knobs = {
     max: 64,
     doc: "Generic sandboxes that wait, booted and frozen, for a cold start.",
   },
+  bootsMax: {
+    type: "number",
+    default: 4,
+    unit: "instances",
+    min: 1,
+    max: 1000,
+    doc: "Instances that boot or load at the same time; further ones wait.",
+  },
   queueMax: {
     type: "number",
     default: 1000,
@@ -135,6 +202,23 @@ export const knobs = {
     doc: "Requests that may wait for an instance of one Function.",
   },
   queueWaitMsMax: { type: "number", default: 30_000, unit: "ms", min: 100, max: 300_000, doc: "Longest wait for an instance." },
+  bootFailuresMax: {
+    type: "number",
+    default: 3,
+    unit: "instances",
+    min: 1,
+    max: 1000,
+    doc: "When so many instances of a Function in a row have ended without an answer, its boots pause.",
+  },
+  bootPauseMsMax: { type: "number", default: 60_000, unit: "ms", min: 1000, max: 3_600_000, doc: "Longest pause between boots that fail." },
+  nodeFetchMsMax: {
+    type: "number",
+    default: 300_000,
+    unit: "ms",
+    min: 1000,
+    max: 3_600_000,
+    doc: "Longest fetch of another Node version than the platform's own.",
+  },
   bundleCacheBytesMax: {
     type: "number",
     default: 10_240 * MB,
@@ -232,6 +316,14 @@ export const knobs = {
   },
   buildTimeoutMs: { type: "number", default: 2_700_000, unit: "ms", min: 1000, max: 86_400_000, doc: "Longest build (45 minutes)." },
   buildMemoryMB: { type: "number", default: 3008, unit: "MB", min: 512, max: 65_536, doc: "Memory of a build." },
+  buildOpenFilesMax: {
+    type: "number",
+    default: 4096,
+    unit: "descriptors",
+    min: 1024,
+    max: 1_048_576,
+    doc: "Open files of one process in a build: bundlers open many at once.",
+  },
   buildAttemptsMax: {
     type: "number",
     default: 3,
@@ -258,6 +350,14 @@ export const knobs = {
     max: 1_000_000,
     doc: "Lines kept for each Function and for each build; the oldest go.",
   },
+  logRateLinesMax: {
+    type: "number",
+    default: 10_000,
+    unit: "lines per second",
+    min: 100,
+    max: 1_000_000,
+    doc: "An instance that writes more is made to wait.",
+  },
   logLineBytesMax: { type: "number", default: 1024, unit: "bytes", min: 64, max: 65_536, doc: "Longer lines are cut into chunks." },
   logBufferLinesMax: {
     type: "number",
@@ -267,6 +367,17 @@ export const knobs = {
     max: 1_000_000,
     doc: "Lines that may wait to be written; beyond it they are dropped and counted.",
   },
+
+  // usage
+  usageDaysMax: { type: "number", default: 90, unit: "days", min: 1, max: 3650, doc: "What Functions have used is kept for so long." },
+  usageBufferRowsMax: {
+    type: "number",
+    default: 10_000,
+    unit: "rows (Functions × minutes)",
+    min: 100,
+    max: 1_000_000,
+    doc: "Usage that may wait to be written; beyond it records are dropped, with a warning.",
+  },
 } as const satisfies Record<string, Knob>;
 
 type Knobs = typeof knobs;
@@ -274,7 +385,7 @@ export type KnobName = keyof Knobs;
 
 /** All settings, checked. */
 export type Config = {
-  readonly [K in KnobName]: Knobs[K]["type"] extends "number" ? number : string;
+  readonly [K in KnobName]: Knobs[K]["type"] extends "number" ? number : Knobs[K]["type"] extends "boolean" ? boolean : string;
 };
 
 /** `functionBodyBytesMax` → `MAYFLY_FUNCTION_BODY_BYTES_MAX`. */
@@ -293,7 +404,7 @@ export function knobEnv(name: string): string {
  * @throws MayflyError config_invalid, naming the setting, its value and its bounds
  */
 export function loadConfig(flags: Readonly<Record<string, string | undefined>>, env: Readonly<Record<string, string | undefined>>): Config {
-  const config: Record<string, number | string> = {};
+  const config: Record<string, number | string | boolean> = {};
   for (const [name, knob] of Object.entries<Knob>(knobs)) {
     const fromFlag = knob.flag === undefined ? undefined : flags[knob.flag];
     const text = fromFlag ?? env[knobEnv(name)];
@@ -303,7 +414,11 @@ export function loadConfig(flags: Readonly<Record<string, string | undefined>>, 
   return config as Config;
 }
 
-function parseKnob(label: string, knob: Knob, text: string): number | string {
+function parseKnob(label: string, knob: Knob, text: string): number | string | boolean {
+  if (knob.type === "boolean") {
+    if (!["0", "1", "false", "true"].includes(text)) throw new MayflyError("config_invalid", `${label} is "${text}"; it may be 1 or 0.`);
+    return text === "1" || text === "true";
+  }
   if (knob.type === "string") {
     if (knob.values !== undefined && !knob.values.includes(text)) {
       throw new MayflyError("config_invalid", `${label} is "${text}"; it may be ${knob.values.join(", ")}.`);

@@ -81,8 +81,21 @@ export interface Deployment {
   readonly manifestDigest: Digest | null;
   /** How the build was asked for: see {@link DeploymentRequest}. */
   readonly request: DeploymentRequest;
+  /** What the build did; set when the state is READY. */
+  readonly summary: BuildSummary | null;
   /** How often a build of it was begun; a build that the platform's end cut off is begun again. */
   readonly attempts: number;
+}
+
+/** How much of a build was done anew. */
+export interface BuildSummary {
+  readonly functions: number;
+  /** Functions built by this build. */
+  readonly built: number;
+  /** Functions taken from an earlier build. */
+  readonly cached: number;
+  /** From the build's begin to the end of the store step. */
+  readonly ms: number;
 }
 
 /** What of a create call the build needs later; stored with the deployment. */

@@ -40,6 +40,8 @@ export interface Tables {
     manifest_digest: string | null;
     /** JSON: DeploymentRequest */
     request: string;
+    /** JSON: BuildSummary */
+    summary: string | null;
     attempts: number;
   };
   aliases: { host: string; deployment_id: string; project_id: string; created_at: number };

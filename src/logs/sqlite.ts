@@ -1,0 +1,233 @@
+/**
+ * Driver of the log store: one SQLite file of its own (so that captured lines do not touch the metadata), written in
+ * batches. Data plane and control plane both write to it; each trims what it wrote to.
+ */
+import { Kysely, sql } from "kysely";
+import type { Clock } from "../clock.ts";
+import type { LogLine, StoredLogLine } from "../model.ts";
+import { nodeSqliteDialect, openNodeSqlite } from "../store/node-sqlite.ts";
+import type { LogPage, LogQuery, LogStore } from "./log-store.ts";
+
+export interface SqliteLogsOptions {
+  /** File of the database; made when absent. */
+  readonly path: string;
+  readonly clock: Clock;
+  /** Lines kept for each build and each Function. */
+  readonly linesMax: number;
+  /** Lines that may wait to be written. */
+  readonly bufferLinesMax: number;
+}
+
+interface Tables {
+  lines: {
+    serial: number;
+    deployment_id: string;
+    source: string;
+    function_name: string;
+    invocation_id: string;
+    stream: string;
+    timestamp_ms: number;
+    text: string;
+  };
+  dropped: { deployment_id: string; source: string; function_name: string; count: number };
+}
+
+/** How long lines may wait for company before they are written. */
+const batchMs = 50;
+const followMs = 100;
+const queryLinesMax = 10_000;
+
+export async function openSqliteLogs(options: SqliteLogsOptions): Promise<LogStore> {
+  const database = openNodeSqlite(options.path, { durable: false });
+  database.exec(`
+    create table if not exists lines (
+      serial integer primary key autoincrement, deployment_id text not null, source text not null, function_name text not null,
+      invocation_id text not null, stream text not null, timestamp_ms integer not null, text text not null);
+    create index if not exists lines_by_deployment on lines (deployment_id, source, function_name, serial);
+    create table if not exists dropped (
+      deployment_id text not null, source text not null, function_name text not null, count integer not null,
+      primary key (deployment_id, source, function_name));
+  `);
+  return new SqliteLogs(new Kysely<Tables>({ dialect: nodeSqliteDialect(database) }), options);
+}
+
+/** Lines of one build or one Function are trimmed, and counted when dropped, together. */
+type Stream = Pick<LogLine, "deploymentId" | "source" | "functionName">;
+
+class SqliteLogs implements LogStore {
+  readonly #db: Kysely<Tables>;
+  readonly #options: SqliteLogsOptions;
+  #waiting: LogLine[] = [];
+  #lost = new Map<string, { stream: Stream; count: number }>();
+  #writing: Promise<void> = Promise.resolve();
+  #scheduled = false;
+  #closed = false;
+
+  constructor(db: Kysely<Tables>, options: SqliteLogsOptions) {
+    this.#db = db;
+    this.#options = options;
+  }
+
+  append(lines: readonly LogLine[]): void {
+    if (this.#closed) return;
+    for (const line of lines) {
+      if (this.#waiting.length < this.#options.bufferLinesMax) this.#waiting.push(line);
+      else this.#countLost(line, 1);
+    }
+    if (this.#scheduled || this.#waiting.length === 0) return;
+    this.#scheduled = true;
+    this.#options.clock.after(batchMs, () => void this.flush());
+  }
+
+  flush(): Promise<void> {
+    this.#scheduled = false;
+    this.#writing = this.#writing.then(() => this.#write());
+    return this.#writing;
+  }
+
+  async query(query: LogQuery): Promise<LogPage> {
+    await this.flush();
+    let select = this.#db.selectFrom("lines").selectAll().where("deployment_id", "=", query.deploymentId);
+    if (query.source !== undefined) select = select.where("source", "=", query.source);
+    if (query.functionName !== undefined) select = select.where("function_name", "=", query.functionName);
+    if (query.invocationId !== undefined) select = select.where("invocation_id", "=", query.invocationId);
+    if (query.afterSerial !== undefined) select = select.where("serial", ">", query.afterSerial);
+    if (query.sinceMs !== undefined) select = select.where("timestamp_ms", ">=", query.sinceMs);
+    const rows = await select
+      .orderBy("serial", "desc")
+      .limit(Math.min(query.limit ?? queryLinesMax, queryLinesMax))
+      .execute();
+    return { lines: rows.toReversed().map(toLine), dropped: await this.#countDropped(query) };
+  }
+
+  async *follow(query: LogQuery, signal: AbortSignal): AsyncIterable<StoredLogLine> {
+    let afterSerial = query.afterSerial ?? 0;
+    while (!signal.aborted && !this.#closed) {
+      const { lines } = await this.query({ ...query, afterSerial });
+      for (const line of lines) {
+        if (signal.aborted) return;
+        afterSerial = line.serial;
+        yield line;
+      }
+      if (lines.length === 0) await this.#pause(signal);
+    }
+  }
+
+  async deleteDeployment(deploymentId: string): Promise<void> {
+    await this.flush();
+    await this.#db.deleteFrom("lines").where("deployment_id", "=", deploymentId).execute();
+    await this.#db.deleteFrom("dropped").where("deployment_id", "=", deploymentId).execute();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.flush();
+    this.#closed = true;
+    await this.#db.destroy();
+  }
+
+  #pause(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        cancel();
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const cancel = this.#options.clock.after(followMs, done);
+      signal.addEventListener("abort", done);
+    });
+  }
+
+  /** Never throws: a full disk costs lines, not the Function that wrote them. */
+  async #write(): Promise<void> {
+    if (this.#closed) return;
+    const lines = this.#waiting;
+    const lost = this.#lost;
+    this.#waiting = [];
+    this.#lost = new Map();
+    if (lines.length === 0 && lost.size === 0) return;
+    try {
+      await this.#db.transaction().execute(async (trx) => {
+        for (let start = 0; start < lines.length; start += 500) {
+          await trx
+            .insertInto("lines")
+            .values(lines.slice(start, start + 500).map((line) => toRow(line) as Tables["lines"]))
+            .execute();
+        }
+        const streams = new Map(lines.map((line) => [keyOf(line), line as Stream]));
+        for (const [key, { stream, count }] of lost) {
+          streams.delete(key);
+          await this.#trim(trx, stream, count);
+        }
+        for (const stream of streams.values()) await this.#trim(trx, stream, 0);
+      });
+    } catch {
+      for (const line of lines) this.#countLost(line, 1);
+      for (const { stream, count } of lost.values()) this.#countLost(stream, count);
+    }
+  }
+
+  /** Deletes what is over the limit and adds it, and `lost`, to the count. */
+  async #trim(db: Kysely<Tables>, stream: Stream, lost: number): Promise<void> {
+    const { deploymentId, source, functionName } = stream;
+    const { numAffectedRows = 0n } = await sql`
+      delete from lines where deployment_id = ${deploymentId} and source = ${source} and function_name = ${functionName}
+        and serial <= coalesce((select serial from lines where deployment_id = ${deploymentId} and source = ${source}
+          and function_name = ${functionName} order by serial desc limit 1 offset ${this.#options.linesMax}), -1)
+    `.execute(db);
+    const count = Number(numAffectedRows) + lost;
+    if (count === 0) return;
+    await db
+      .insertInto("dropped")
+      .values({ deployment_id: deploymentId, source, function_name: functionName, count })
+      .onConflict((conflict) =>
+        conflict.columns(["deployment_id", "source", "function_name"]).doUpdateSet((set) => ({ count: set("dropped.count", "+", count) })),
+      )
+      .execute();
+  }
+
+  #countLost(stream: Stream, count: number): void {
+    const key = keyOf(stream);
+    const { deploymentId, source, functionName } = stream;
+    const entry = this.#lost.get(key) ?? { stream: { deploymentId, source, functionName }, count: 0 };
+    entry.count += count;
+    this.#lost.set(key, entry);
+  }
+
+  async #countDropped(query: LogQuery): Promise<number> {
+    let select = this.#db
+      .selectFrom("dropped")
+      .select(({ fn }) => fn.sum<number | null>("count").as("count"))
+      .where("deployment_id", "=", query.deploymentId);
+    if (query.source !== undefined) select = select.where("source", "=", query.source);
+    if (query.functionName !== undefined) select = select.where("function_name", "=", query.functionName);
+    return (await select.executeTakeFirst())?.count ?? 0;
+  }
+}
+
+const keyOf = (stream: Stream): string => JSON.stringify([stream.deploymentId, stream.source, stream.functionName]);
+
+function toRow(line: LogLine): Omit<Tables["lines"], "serial"> {
+  return {
+    deployment_id: line.deploymentId,
+    source: line.source,
+    function_name: line.functionName,
+    invocation_id: line.invocationId,
+    stream: line.stream,
+    timestamp_ms: line.timestampMs,
+    text: line.text,
+  };
+}
+
+function toLine(row: Tables["lines"]): StoredLogLine {
+  return {
+    serial: row.serial,
+    deploymentId: row.deployment_id,
+    source: row.source as LogLine["source"],
+    functionName: row.function_name,
+    invocationId: row.invocation_id,
+    stream: row.stream as LogLine["stream"],
+    timestampMs: row.timestamp_ms,
+    text: row.text,
+  };
+}

@@ -1,0 +1,29 @@
+/** Brings a database forward to this version's tables; a database from a newer version is refused, never touched. */
+import { sql, type Kysely } from "kysely";
+import { MayflyError } from "../errors.ts";
+import * as begin from "./migrations/001-begin.ts";
+import type { Tables } from "./tables.ts";
+
+/** In order; the place in the list is the version. */
+const migrations = [begin];
+
+/**
+ * Call it in a transaction that keeps other writers out.
+ * @throws MayflyError data_directory_unusable when the database is newer than this program
+ */
+export async function migrate(db: Kysely<Tables>): Promise<void> {
+  await sql`create table if not exists migrations (version integer primary key)`.execute(db);
+  const { rows } = await sql<{ version: number | null }>`select max(version) as version from migrations`.execute(db);
+  const version = rows[0]?.version ?? 0;
+  if (version > migrations.length) {
+    throw new MayflyError(
+      "data_directory_unusable",
+      `The database has version ${version}; this Mayfly knows versions up to ${migrations.length}. Start a newer Mayfly.`,
+    );
+  }
+  for (const [index, migration] of migrations.entries()) {
+    if (index < version) continue;
+    await migration.up(db as unknown as Kysely<never>);
+    await sql`insert into migrations (version) values (${index + 1})`.execute(db);
+  }
+}
