@@ -30,19 +30,31 @@ export interface SandboxLimits {
 }
 
 export interface SandboxMount {
-  /** Absolute host path of a directory (or file). */
+  /** Absolute host path of a directory or file: another `node`, say, over `/var/lang/bin/node`. */
   readonly source: string;
   /** Absolute path in the guest. */
   readonly target: string;
+  /**
+   * The guest may write below it. A driver with users of its own gives the tree below `source` to the guest's user on
+   * `create` (symlinks themselves, never what they point to) and leaves it so: the caller must own the tree alone, treat
+   * it as hostile from then on, and takes it back, if it wants to, after `destroy`. A read-only mount is left as it is and
+   * must be readable by everyone.
+   */
   readonly writable: boolean;
 }
 
 export interface SandboxSpec {
   /** What it is for; part of its id, `[a-z]+`. */
   readonly purpose: "function" | "build" | "probe";
-  /** Program and arguments, with guest paths. A driver without file isolation puts host paths in the place of mount targets. */
+  /**
+   * Program and arguments, with guest paths. Every guest has `/var/lang/bin/node`, `/bin/sh` and a writable `/tmp` beside
+   * its mounts. A driver without file isolation puts host paths in the place of mount targets.
+   */
   readonly argv: readonly [string, ...string[]];
-  /** The whole environment of the guest: nothing is inherited. Guest paths are treated as in `argv`. */
+  /**
+   * The whole environment of the guest: nothing is inherited. Guest paths are treated as in `argv`. A driver without file
+   * isolation adds `TMPDIR` when it is not given.
+   */
   readonly env: Readonly<Record<string, string>>;
   /** Guest path. */
   readonly cwd: string;
@@ -51,14 +63,14 @@ export interface SandboxSpec {
   readonly tmpBytes: number;
   readonly processesMax: number;
   readonly openFilesMax: number;
-  /** `internet`: public addresses and DNS only; `none`: loopback only. */
+  /** `internet`: public addresses and DNS only, or loopback only where a driver has no way out that isolates; `none`: loopback only. */
   readonly network: "internet" | "none";
 }
 
 /** How a sandbox ended. */
 export interface SandboxEnd {
   readonly reason: "exited" | "destroyed" | "out-of-memory";
-  /** Exit code where one is known. */
+  /** Exit code where one is known, 128 + n after signal n. Node's own heap limit ends as `exited` with 134 (SIGABRT). */
   readonly exitCode: number | null;
 }
 
@@ -76,7 +88,7 @@ export interface SandboxUsage {
 export interface Sandbox {
   /** Unique on this machine, `[a-z0-9-]+`. */
   readonly id: string;
-  /** Descriptor 3 of the guest: control messages (runtime/protocol.js). */
+  /** Descriptor 3 of the guest: control messages (runtime/protocol.js). When the guest closes it, the sandbox is ended. */
   readonly control: Duplex;
   /** Descriptor 4 of the guest: HTTP/1.1 requests. */
   readonly requests: Duplex;
@@ -97,6 +109,18 @@ export interface Sandbox {
   usage(): Promise<SandboxUsage>;
   /** Kills every process and removes every trace (mounts, cgroups, namespaces, files). Resolves when all is gone. */
   destroy(): Promise<void>;
+}
+
+/** What every driver is opened with. */
+export interface SandboxDriverOptions {
+  /** Mayfly's data directory; a driver keeps its files in `rootfs/` and `sandboxes/` below it. */
+  readonly dataDirectory: string;
+  /** Host path of the `node` that guests run. */
+  readonly nodeBinary: string;
+  /** Private IPv4 networks (CIDR) that guests with network may reach all the same. */
+  readonly networkAllow: readonly string[];
+  /** Told about what a person who runs the machine should know. Absent: nobody is told. */
+  readonly log?: (line: string) => void;
 }
 
 export interface SandboxDriver {
