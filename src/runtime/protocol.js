@@ -1,29 +1,36 @@
 /**
  * The guest protocol: what platform and runtime say to each other. Shared by both sides, so checked JavaScript.
  *
- * Descriptor 3 (control): one JSON object a line, UTF-8, at most `controlLineBytesMax` bytes.
+ * Descriptor 3 (control): one JSON object a line, UTF-8. A line of the guest is at most `controlLineBytesMax` bytes.
  *
  *   guest → host   {type:"ready"}                                once, when the generic runtime is up and warm
  *   host  → guest  {type:"load", root, handler, …}               once: become this Function
  *   guest → host   {type:"loaded", ms} | {type:"load-failed", message}
  *   guest → host   {type:"idle", invocation}                     response sent and every waitUntil promise settled
- *   host  → guest  {type:"abort", invocation}                    the client has gone
+ *   host  → guest  {type:"retire"}                               once, without work: emit SIGTERM, end by yourself
  *
  * Descriptor 4 (requests): HTTP/1.1, the host is the client, one request at a time on one connection that stays open.
- * Each request carries `invocationHeader`, which the runtime takes away before the handler sees the request.
+ * The first header of each request is `invocationHeader`, which the runtime takes away before the handler sees it.
+ * There is no message for a client that has gone: the host destroys the sandbox.
  *
  * Standard output and error are pipes that the host cuts into lines. Everything from the guest is hostile input:
  * the host checks types, bounds lengths, and takes an unknown or malformed message as the end of the instance.
  */
 
-/** Longest control line, in bytes. */
+/** Longest control line of the guest, in bytes without the newline. */
 export const controlLineBytesMax = 65_536;
 
-/** Carries the invocation's id to the runtime. */
+/** Longest message of a `load-failed`, in UTF-16 units; the runtime cuts it. */
+export const loadFailureLengthMax = 2000;
+
+/** Carries the invocation's id to the runtime; always the first header. */
 export const invocationHeader = "x-mayfly-invocation";
 
-/** Guest path of a Function's bundle; the platform's runtime lies at `/var/runtime`. */
+/** Guest path of a Function's bundle. */
 export const taskDirectory = "/var/task";
+
+/** Guest path of this directory. */
+export const runtimeDirectory = "/var/runtime";
 
 /**
  * What a generic runtime needs to become one Function.
@@ -32,11 +39,10 @@ export const taskDirectory = "/var/task";
  * @property {string} root Directory of the bundle as the guest sees it.
  * @property {string} handler File below root; with awsHandler the file of the handler.
  * @property {boolean} helpers Add req.query, res.json and so on.
- * @property {string} awsHandler Name of an AWS Lambda handler export, or "".
+ * @property {string} awsHandler Name of an AWS Lambda handler export (`index.handler`), or "".
  * @property {Record<string, string>} env Environment of the Function.
  *
- * @typedef {{type: "abort", invocation: string}} AbortMessage
- * @typedef {LoadMessage | AbortMessage} HostMessage
+ * @typedef {LoadMessage | {type: "retire"}} HostMessage
  *
  * @typedef {{type: "ready"} | {type: "loaded", ms: number} | {type: "load-failed", message: string} | {type: "idle", invocation: string}} GuestMessage
  */
