@@ -1,0 +1,241 @@
+/**
+ * A sandbox in which the runtime runs: the host's side of the guest protocol (runtime/protocol.js). Hides control lines,
+ * checks every one of them, and finds out why a guest ended. Invariant: after `over` nothing of it reaches anybody.
+ *
+ * ```
+ * booting ─▶ ready ─▶ loading ─▶ loaded ─▶ leaving     over from anywhere: it ended, closed a channel or broke the protocol
+ * ```
+ */
+import type { Readable } from "node:stream";
+import type { Clock } from "../clock.ts";
+import type { ErrorCode } from "../errors.ts";
+import { controlLineBytesMax, loadFailureLengthMax, type GuestMessage, type HostMessage, type LoadMessage } from "../runtime/protocol.js";
+import type { Sandbox, SandboxEnd } from "../sandbox/sandbox.ts";
+import { Flow } from "./flow.ts";
+import { LineCutter } from "./lines.ts";
+import { Wire, type Exchange, type WireRequest } from "./wire.ts";
+
+export interface GuestOptions {
+  readonly clock: Clock;
+  readonly lineBytesMax: number;
+  readonly headBytesMax: number;
+  /** A guest that writes more has to wait. */
+  readonly linesPerSecond: number;
+}
+
+/** Why a guest is of no more use. */
+export interface GuestEnd {
+  readonly code: ErrorCode;
+  /** For the log: `exit code 1`. */
+  readonly reason: string;
+}
+
+/** A guest that closed its channels gets so long to be seen exiting, so that the reason is known. */
+const exitMsMax = 1000;
+const idLengthMax = 256;
+
+export class Guest {
+  readonly sandbox: Sandbox;
+  readonly ready: Promise<void>;
+  /** Resolves with the reason when it is of no more use; never rejects. Its sandbox is then still to be destroyed. */
+  readonly over: Promise<GuestEnd>;
+  /** Set by the owner. */
+  onLine: (stream: "stdout" | "stderr", text: string) => void = () => {};
+  /** Set by the owner: so many lines came too fast and were dropped. */
+  onLinesDropped: (lines: number) => void = () => {};
+  /** Set by the owner: the response of an invocation is sent and nothing of it is pending. */
+  onIdle: (invocation: string) => void = () => {};
+
+  readonly #clock: Clock;
+  readonly #wire: Wire;
+  readonly #cutters: readonly LineCutter[];
+  readonly #flow: Flow;
+  readonly #outputClosed: Promise<unknown>;
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #loaded = Promise.withResolvers<void>();
+  readonly #over = Promise.withResolvers<GuestEnd>();
+  #state: "booting" | "ready" | "loading" | "loaded" | "leaving" | "over" = "booting";
+  /** A load that was asked for before it was ready. */
+  #load: LoadMessage | undefined;
+  #unread: Buffer = Buffer.alloc(0);
+  #heapExhausted = false;
+
+  constructor(sandbox: Sandbox, options: GuestOptions) {
+    this.sandbox = sandbox;
+    this.#clock = options.clock;
+    this.ready = this.#ready.promise;
+    this.over = this.#over.promise;
+    this.ready.catch(() => {});
+    this.#loaded.promise.catch(() => {});
+
+    const { stdout, stderr } = sandbox;
+    this.#flow = new Flow([stdout, stderr], {
+      clock: options.clock,
+      linesPerSecond: options.linesPerSecond,
+      onDropped: (lines) => this.onLinesDropped(lines),
+    });
+    const cut = (name: "stdout" | "stderr", stream: Readable): LineCutter => {
+      const cutter = new LineCutter(options.lineBytesMax, (text) => {
+        if (name === "stderr" && text.includes("JavaScript heap out of memory")) this.#heapExhausted = true;
+        if (this.#flow.take()) this.onLine(name, text);
+      });
+      stream.on("data", (chunk: Buffer) => {
+        cutter.push(chunk);
+        this.#flow.settle();
+      });
+      return cutter;
+    };
+    this.#cutters = [cut("stdout", stdout), cut("stderr", stderr)];
+    this.#outputClosed = Promise.all(
+      [stdout, stderr].map((stream) => new Promise<void>((resolve) => stream.once("close", () => resolve()))),
+    );
+    for (const stream of [stdout, stderr]) stream.on("error", () => {});
+
+    this.#wire = new Wire(sandbox.requests, options.headBytesMax, ({ why, message }) => {
+      if (why === "closed") void this.#afterClose();
+      else this.#breach(message);
+    });
+    sandbox.control.on("data", (chunk: Buffer) => this.#receive(chunk));
+    for (const event of ["end", "close", "error"]) sandbox.control.on(event, () => void this.#afterClose());
+    void sandbox.ended.then((end) => setImmediate(() => this.#ended(end)));
+  }
+
+  /**
+   * Makes it one Function; to be called once, also before it is ready.
+   * @throws LoadError when the Function's code cannot be loaded; never settles when the guest is over
+   */
+  load(message: LoadMessage): Promise<void> {
+    if (this.#state === "ready") this.#sendLoad(message);
+    else this.#load = message;
+    return this.#loaded.promise;
+  }
+
+  /** It may be sent a request. */
+  get usable(): boolean {
+    return this.#state === "loaded" && !this.#wire.broken;
+  }
+
+  /** @throws MayflyError BAD_REQUEST */
+  send(request: WireRequest): Exchange {
+    return this.#wire.send(request);
+  }
+
+  /** Lets the Function hear SIGTERM and the process end by itself; what it says from then on is not heard. Only when loaded. */
+  retire(): void {
+    if (this.#state !== "loaded") return;
+    this.#state = "leaving";
+    this.#say({ type: "retire" });
+  }
+
+  /** Gives out what was printed without a newline. */
+  flushLines(): void {
+    for (const cutter of this.#cutters) cutter.flush();
+  }
+
+  /** Resolves when the last it printed has been given to `onLine`. Only after the sandbox ended or was destroyed. */
+  async drained(): Promise<void> {
+    this.#flow.open();
+    await this.#outputClosed;
+    this.flushLines();
+    this.#flow.report();
+  }
+
+  #sendLoad(message: LoadMessage): void {
+    this.#state = "loading";
+    this.#say(message);
+  }
+
+  #say(message: HostMessage): void {
+    this.sandbox.control.write(`${JSON.stringify(message)}\n`);
+  }
+
+  #receive(chunk: Buffer): void {
+    let rest = this.#unread.length === 0 ? chunk : Buffer.concat([this.#unread, chunk]);
+    for (;;) {
+      const end = rest.indexOf(0x0a);
+      if ((end === -1 ? rest.length : end) > controlLineBytesMax) return this.#breach("its control line is too long");
+      if (end === -1) break;
+      this.#hear(rest.toString("utf8", 0, end));
+      if (this.#state === "over") return;
+      rest = rest.subarray(end + 1);
+    }
+    this.#unread = rest.length === 0 ? rest : Buffer.from(rest);
+  }
+
+  #hear(line: string): void {
+    if (this.#state === "leaving") return;
+    const message = parseGuestMessage(line);
+    if (message?.type === "ready" && this.#state === "booting") {
+      this.#state = "ready";
+      this.#ready.resolve();
+      if (this.#load !== undefined) this.#sendLoad(this.#load);
+    } else if (message?.type === "loaded" && this.#state === "loading") {
+      this.#state = "loaded";
+      this.#loaded.resolve();
+    } else if (message?.type === "load-failed" && this.#state === "loading") {
+      this.#loaded.reject(new LoadError(message.message));
+    } else if (message?.type === "idle" && this.#state === "loaded") {
+      this.onIdle(message.invocation);
+    } else {
+      this.#breach(`its control line is not expected: ${line.slice(0, 100)}`);
+    }
+  }
+
+  #breach(message: string): void {
+    this.#end({ code: "FUNCTION_RESPONSE_INVALID", reason: `broke the guest protocol: ${message}` });
+  }
+
+  async #afterClose(): Promise<void> {
+    const cancel = this.#clock.after(exitMsMax, () =>
+      this.#end({ code: "FUNCTION_INVOCATION_FAILED", reason: "closed its connection to the platform" }),
+    );
+    await this.over;
+    cancel();
+  }
+
+  #ended(end: SandboxEnd): void {
+    // 128 + SIGABRT: how Node ends when its heap is full.
+    const heapFull = this.#heapExhausted && (end.exitCode === 134 || end.exitCode === null);
+    if (end.reason === "out-of-memory" || heapFull) this.#end({ code: "FUNCTION_OUT_OF_MEMORY", reason: "out of memory" });
+    else if (end.exitCode === 0) this.#end({ code: "NO_RESPONSE_FROM_FUNCTION", reason: "exit code 0" });
+    else this.#end({ code: "FUNCTION_INVOCATION_FAILED", reason: end.exitCode === null ? "it ended" : `exit code ${end.exitCode}` });
+  }
+
+  #end(end: GuestEnd): void {
+    if (this.#state === "over") return;
+    this.#state = "over";
+    this.#over.resolve(end);
+    this.#ready.reject(new Error(end.reason));
+  }
+}
+
+/** A Function's code failed while it was loaded; the stack is on its stderr. */
+export class LoadError extends Error {
+  override readonly name = "LoadError";
+}
+
+/** @returns undefined for anything that is no message of the protocol */
+function parseGuestMessage(line: string): GuestMessage | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== "object" || value === null || !("type" in value)) return undefined;
+  switch (value.type) {
+    case "ready":
+      return { type: "ready" };
+    case "loaded":
+      return { type: "loaded", ms: "ms" in value && typeof value.ms === "number" ? value.ms : 0 };
+    case "load-failed": {
+      const message = "message" in value && typeof value.message === "string" ? value.message : "";
+      return { type: "load-failed", message: message.slice(0, loadFailureLengthMax) };
+    }
+    case "idle":
+      if (!("invocation" in value) || typeof value.invocation !== "string" || value.invocation.length > idLengthMax) return undefined;
+      return { type: "idle", invocation: value.invocation };
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * What the node remembers of a Function while none of its instances lives: its rhythm, its costs, its failures. Some 700
+ * bytes each, of a bounded number of Functions, those without a request for the longest time forgotten first.
+ */
+import { BackOff, type BackOffBounds } from "./back-off.ts";
+import { IdleGaps } from "./keep-alive.ts";
+import { smoothed, smoothedDown } from "./scaling.ts";
+
+/** Until one was measured. */
+const bootMsGuess = 100;
+/** Of a generic guest with a small Function. */
+const footprintMBGuess = 64;
+
+export class FunctionHistory {
+  readonly gaps = new IdleGaps();
+  readonly backOff: BackOff;
+  /** When its last request was over; undefined: never. */
+  restingSinceMs: number | undefined;
+  #bootMs: number | undefined;
+  #serviceMs: number | undefined;
+  #footprintMB: number | undefined;
+
+  constructor(bounds: BackOffBounds) {
+    this.backOff = new BackOff(bounds);
+  }
+
+  /** From the wish for an instance until it can be used. */
+  get bootMs(): number {
+    return this.#bootMs ?? bootMsGuess;
+  }
+
+  /** How long an instance is busy with one invocation. */
+  get serviceMs(): number | undefined {
+    return this.#serviceMs;
+  }
+
+  /** Memory of an instance. */
+  get footprintMB(): number {
+    return this.#footprintMB ?? footprintMBGuess;
+  }
+
+  tookBootMs(ms: number): void {
+    this.#bootMs = smoothed(this.#bootMs, ms);
+  }
+
+  tookServiceMs(ms: number): void {
+    this.#serviceMs = smoothedDown(this.#serviceMs, ms);
+  }
+
+  tookMemoryMB(megabytes: number): void {
+    this.#footprintMB = smoothed(this.#footprintMB, megabytes);
+  }
+}
+
+export class Histories {
+  readonly #max: number;
+  readonly #bounds: BackOffBounds;
+  /** Longest without a request first. */
+  readonly #histories = new Map<string, FunctionHistory>();
+
+  constructor(max: number, bounds: BackOffBounds) {
+    this.#max = max;
+    this.#bounds = bounds;
+  }
+
+  get size(): number {
+    return this.#histories.size;
+  }
+
+  /** The history of a Function, which counts as used by this. */
+  of(key: string): FunctionHistory {
+    const history = this.#histories.get(key) ?? new FunctionHistory(this.#bounds);
+    this.#histories.delete(key);
+    this.#histories.set(key, history);
+    if (this.#histories.size > this.#max) this.#histories.delete(this.#histories.keys().next().value!);
+    return history;
+  }
+}

@@ -1,0 +1,479 @@
+/**
+ * One live λ: a guest that became a Function, and the invocation it is busy with. Hides freezing and thawing, the deadline,
+ * the client that goes away, whose the printed lines are, and the goodbye. Invariants: at most one invocation at a time; a
+ * response reaches only the invocation that caused it, and nothing after the instance is retired.
+ *
+ * ```
+ * booting ─▶ idle (frozen, or about to be) ⇄ busy ─▶ free ─▶ idle, or busy again ("hot")
+ *    └──────────┴─────────────────────────────┴────────┴──▶ retired
+ * ```
+ * `retire` and `kill` lead to the end from anywhere and are idempotent. An instance without work that is retired may run
+ * on for a moment to hear SIGTERM; its owner has nothing to do with it any more.
+ */
+import type { Clock } from "../clock.ts";
+import { MayflyError, messageOf, type ErrorCode } from "../errors.ts";
+import type { LogStore } from "../logs/log-store.ts";
+import type { FunctionSpec, LogLine, Manifest } from "../model.ts";
+import { taskDirectory } from "../runtime/protocol.js";
+import type { BundleLease } from "./bundles.ts";
+import type { Invocation, InvocationResponse } from "./functions.ts";
+import { LoadError, type Guest, type GuestEnd } from "./guest.ts";
+import type { InstanceMeter } from "./meter.ts";
+import type { Exchange } from "./wire.ts";
+
+export interface InstanceOptions {
+  readonly clock: Clock;
+  readonly logs: LogStore;
+  readonly spec: FunctionSpec;
+  readonly manifest: Manifest;
+  /** Environment of the Function, plain. */
+  readonly env: () => Readonly<Record<string, string>>;
+  /** For boot and load together. */
+  readonly loadMsMax: number;
+  readonly cpuLimit: boolean;
+  /** How long an instance that is retired may run on; asked then, 0: not at all. */
+  readonly graceMs: () => number;
+  readonly meter: InstanceMeter;
+  /** An invocation begins. */
+  readonly onBusy: () => void;
+  readonly onMeasured: (memoryMB: number) => void;
+  /** It is retired or killed; `gone` tells when it has left the machine. */
+  readonly onEnd: () => void;
+}
+
+export type InstanceState = "booting" | "idle" | "busy" | "free" | "retired";
+
+/** An idle instance turned out to be dead before the request was sent: take another. */
+export class InstanceGone extends Error {
+  override readonly name = "InstanceGone";
+}
+
+/** Memory is looked at so often at most. */
+const measureMsMin = 1000;
+const MB = 1024 * 1024;
+
+interface Current {
+  readonly invocation: Invocation;
+  exchange: Exchange | undefined;
+  /** The guest said idle. */
+  idle: boolean;
+  /** The exchange is through. */
+  done: boolean;
+  /** Takes back what watches over it. */
+  release: () => void;
+}
+
+export class Instance {
+  /** Set by the owner: a response is complete, and it will most likely be free in a moment. */
+  onFinishing: () => void = () => {};
+  /** Set by the owner: an invocation has ended and the instance, not frozen yet, may take the next or be rested. */
+  onFree: () => void = () => {};
+  /** Set by the owner. */
+  onRetired: () => void = () => {};
+  /** Settles when all of it is gone from the machine; never rejects. */
+  readonly gone: Promise<void>;
+
+  readonly #options: InstanceOptions;
+  readonly #gone = Promise.withResolvers<void>();
+  #state: InstanceState = "booting";
+  #guest: Guest | undefined;
+  #bundle: BundleLease | undefined;
+  /** Guest and bundle, or their failures, are here. */
+  #taken = false;
+  /** Whose the printed lines are. */
+  #invocationId: string;
+  #current: Current | undefined;
+  /** Undefined while it runs. */
+  #freezing: Promise<void> | undefined;
+  #cancelFreeze: () => void = () => {};
+  #cutGrace: () => void = () => {};
+  #idleSinceMs = 0;
+  #booted = false;
+  #answered = 0;
+  #busySinceMs = 0;
+  #busyMs = 0;
+  #crash: MayflyError | undefined;
+  #memoryMB: number | undefined;
+  #measuredAtMs = Number.NEGATIVE_INFINITY;
+
+  /** @param invocationId the invocation it is booted for, whose log gets what is printed while loading */
+  constructor(options: InstanceOptions, invocationId: string) {
+    this.#options = options;
+    this.#invocationId = invocationId;
+    this.gone = this.#gone.promise;
+  }
+
+  get state(): InstanceState {
+    return this.#state;
+  }
+
+  /** When it became idle last. */
+  get idleSinceMs(): number {
+    return this.#idleSinceMs;
+  }
+
+  /** It has been free once. */
+  get booted(): boolean {
+    return this.#booted;
+  }
+
+  /** How long its last invocation took, `waitUntil` work included. */
+  get busyMs(): number {
+    return this.#busyMs;
+  }
+
+  /** Invocations whose response is complete. */
+  get answered(): number {
+    return this.#answered;
+  }
+
+  /** What its guest did, when that was its end. */
+  get crash(): MayflyError | undefined {
+    return this.#crash;
+  }
+
+  /** Frozen, so that it has to be thawed before it is of use. */
+  get frozen(): boolean {
+    return this.#freezing !== undefined;
+  }
+
+  /** Memory it really uses, as far as that was looked at. */
+  get memoryMB(): number | undefined {
+    return this.#memoryMB;
+  }
+
+  /**
+   * Boots a guest into this Function; the instance is free afterwards, or retired.
+   * @param guest running or frozen, ready or about to be
+   * @throws MayflyError FUNCTION_INVOCATION_FAILED, FUNCTION_OUT_OF_MEMORY, FUNCTION_INVOCATION_TIMEOUT, FUNCTION_UNAVAILABLE, …
+   */
+  async boot(guest: Promise<Guest>, bundle: Promise<BundleLease>): Promise<void> {
+    const { spec, loadMsMax, clock } = this.#options;
+    const late = Promise.withResolvers<never>();
+    const cancel = clock.after(loadMsMax, () =>
+      late.reject(new MayflyError("FUNCTION_INVOCATION_TIMEOUT", this.#text(`was not loaded within ${loadMsMax} ms`))),
+    );
+    try {
+      await Promise.race([this.#load(guest, bundle), late.promise]);
+      this.#state = "free";
+      this.#booted = true;
+    } catch (error) {
+      this.kill();
+      const why = error instanceof LoadError ? `The Function could not be loaded: ${error.message}` : messageOf(error);
+      // After what it printed to explain it.
+      const invocationId = this.#invocationId;
+      void this.gone.then(() => this.#system(why, invocationId));
+      if (error instanceof LoadError) {
+        throw new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text(`could not be loaded: ${error.message}`), { cause: error });
+      }
+      if (error instanceof MayflyError) throw error;
+      throw new MayflyError("FUNCTION_UNAVAILABLE", `Cannot boot "${spec.name}": ${messageOf(error)}`, { cause: error });
+    } finally {
+      cancel();
+      late.promise.catch(() => {});
+    }
+  }
+
+  async #load(booting: Promise<Guest>, leasing: Promise<BundleLease>): Promise<void> {
+    const { spec, cpuLimit } = this.#options;
+    // Both are taken over whatever happens, so that neither is lost when the other fails.
+    const [guest, bundle] = await Promise.allSettled([booting, leasing]);
+    if (guest.status === "fulfilled") this.#guest = guest.value;
+    if (bundle.status === "fulfilled") this.#bundle = bundle.value;
+    this.#taken = true;
+    if (this.#state === "retired") {
+      void this.#dispose(0);
+      throw new MayflyError("FUNCTION_UNAVAILABLE");
+    }
+    if (guest.status === "rejected") throw guest.reason;
+    if (bundle.status === "rejected") throw bundle.reason;
+
+    const env = this.#options.env();
+    const { sandbox } = guest.value;
+    guest.value.onLine = (stream, text) => this.#log(stream, text);
+    guest.value.onLinesDropped = (lines) => this.#system(`${lines} lines were dropped: the Function writes too fast.`);
+    guest.value.onIdle = (invocation) => this.#onIdle(invocation);
+    const over = guest.value.over.then((end) => {
+      this.#fail(end);
+      throw new MayflyError(
+        end.code === "NO_RESPONSE_FROM_FUNCTION" ? "FUNCTION_INVOCATION_FAILED" : end.code,
+        this.#text(`ended while it was loaded: ${end.reason}`),
+      );
+    });
+    over.catch(() => {});
+    const root = await sandbox.attach(bundle.value.directory, taskDirectory);
+    await sandbox.thaw();
+    await Promise.race([
+      guest.value.load({ type: "load", root, handler: spec.handler, helpers: spec.helpers, awsHandler: spec.awsHandler, env }),
+      over,
+    ]);
+    // Only now: code loads at full speed. The request need not wait for it.
+    if (cpuLimit) {
+      sandbox.setLimits({ memoryMB: spec.memoryMB, cpuByMemory: true }).catch((error: unknown) => {
+        this.#system(`The instance could not be limited: ${messageOf(error)}`);
+        this.kill();
+      });
+    }
+  }
+
+  /**
+   * Answers an invocation.
+   * @throws InstanceGone when nothing was sent and another instance may be asked; MayflyError as `Functions.invoke`
+   */
+  async run(invocation: Invocation, start: InvocationResponse["start"], timings: Record<string, number>): Promise<InvocationResponse> {
+    if (this.#state !== "idle" && this.#state !== "free") throw new InstanceGone();
+    const { clock, spec } = this.#options;
+    this.#state = "busy";
+    this.#invocationId = invocation.id;
+    const current: Current = { invocation, exchange: undefined, idle: false, done: false, release: () => {} };
+    this.#current = current;
+    const guest = this.#guest!;
+
+    this.#cancelFreeze();
+    if (this.#freezing !== undefined) {
+      const begun = performance.now();
+      try {
+        await this.#freezing;
+        this.#freezing = undefined;
+        await guest.sandbox.thaw();
+      } catch (error) {
+        this.#system(`The instance could not be thawed: ${messageOf(error)}`);
+        this.kill();
+      }
+      timings["thaw"] = performance.now() - begun;
+    }
+    if (!guest.usable) this.kill();
+    // A request may have met it in the moment of its end.
+    if (this.#state !== "busy") throw new InstanceGone();
+    if (invocation.signal.aborted) {
+      this.#free();
+      throw invocation.signal.reason;
+    }
+
+    const sent = performance.now();
+    this.#busySinceMs = sent;
+    this.#options.onBusy();
+    let exchange: Exchange;
+    try {
+      exchange = guest.send({
+        invocation: invocation.id,
+        method: invocation.method,
+        url: invocation.url,
+        headers: invocation.headers,
+        body: invocation.body,
+      });
+    } catch (error) {
+      // Nothing was sent, so the instance is as good as before.
+      this.#free();
+      throw error;
+    }
+    current.exchange = exchange;
+    this.#options.meter.begin(invocation, guest.sandbox, start === "cold");
+    const cancelDeadline = clock.after(spec.maxDurationS * 1000, () =>
+      this.#fail({ code: "FUNCTION_INVOCATION_TIMEOUT", reason: `timed out after ${spec.maxDurationS} s` }),
+    );
+    const cutOff = (): void => {
+      if (exchange.answered) return;
+      exchange.fail(new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text("was cut off: the client has gone")));
+      this.kill();
+    };
+    const abandoned = (): void => {
+      cutOff();
+      // Answered, but the rest of the request will not come: the connection cannot be used again.
+      this.kill();
+    };
+    exchange.onAbandoned = abandoned;
+    invocation.signal.addEventListener("abort", cutOff, { once: true });
+    current.release = () => {
+      cancelDeadline();
+      invocation.signal.removeEventListener("abort", cutOff);
+    };
+    exchange.onDone = () => {
+      current.done = true;
+      this.#answered++;
+      if (!current.idle) this.onFinishing();
+      this.#settle(current);
+    };
+    exchange.begin();
+
+    const head = await exchange.head;
+    timings["function"] = performance.now() - sent;
+    if (head.status >= 500) this.#options.meter.fail();
+    return { status: head.status, headers: head.headers, body: head.body, start, timings };
+  }
+
+  /** Freezes it until the next invocation, `delayMs` from now. Only when free. */
+  rest(delayMs: number): void {
+    if (this.#state !== "free") return;
+    this.#state = "idle";
+    this.#invocationId = "";
+    this.#idleSinceMs = this.#options.clock.now();
+    if (delayMs === 0) this.#freeze();
+    else this.#cancelFreeze = this.#options.clock.after(delayMs, () => this.#freeze());
+  }
+
+  #freeze(): void {
+    this.#freezing = this.#freezeNow().catch((error: unknown) => {
+      this.#system(`The instance could not be frozen: ${messageOf(error)}`);
+      this.kill();
+    });
+  }
+
+  async #freezeNow(): Promise<void> {
+    await this.#guest!.sandbox.freeze();
+    if (this.#options.clock.now() - this.#measuredAtMs >= measureMsMin) void this.measure();
+  }
+
+  /** Looks at the memory it uses; never rejects. */
+  async measure(): Promise<void> {
+    this.#measuredAtMs = this.#options.clock.now();
+    try {
+      const usage = await this.#guest?.sandbox.usage();
+      if (usage === undefined || usage.memoryBytes === 0) return;
+      this.#memoryMB = usage.memoryBytes / MB;
+      this.#options.onMeasured(this.#memoryMB);
+    } catch {
+      // What was seen last holds: a sandbox that cannot be looked at is one that ends.
+    }
+  }
+
+  /** Ends it: without work it may say goodbye, what it was busy with fails. */
+  retire(): void {
+    this.#end(this.#state === "idle" || this.#state === "free" ? this.#options.graceMs() : 0);
+  }
+
+  /** Ends it at once, also one that says goodbye. What it was busy with fails. */
+  kill(): void {
+    this.#cutGrace();
+    this.#end(0);
+  }
+
+  #end(graceMs: number): void {
+    if (this.#state === "retired") return;
+    this.#state = "retired";
+    this.#cancelFreeze();
+    this.#options.meter.end();
+    const current = this.#current;
+    this.#current = undefined;
+    current?.release();
+    current?.exchange?.fail(new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text("was ended by the platform")));
+    // Before, #load disposes of what it gets.
+    if (this.#taken) void this.#dispose(graceMs);
+    this.#options.onEnd();
+    this.onRetired();
+  }
+
+  async #dispose(graceMs: number): Promise<void> {
+    try {
+      if (graceMs > 0) await this.#sayGoodbye(graceMs);
+      await this.#guest?.sandbox.destroy();
+      await this.#guest?.drained();
+    } catch (error) {
+      this.#system(`The instance could not be removed: ${messageOf(error)}`);
+    }
+    this.#bundle?.[Symbol.dispose]();
+    await this.#options.meter.close();
+    this.#gone.resolve();
+  }
+
+  /** Lets the Function hear SIGTERM; returns when its process has ended or the time is over. */
+  async #sayGoodbye(graceMs: number): Promise<void> {
+    const guest = this.#guest!;
+    if (!guest.usable) return;
+    const over = Promise.withResolvers<void>();
+    this.#cutGrace = over.resolve;
+    const cancel = this.#options.clock.after(graceMs, over.resolve);
+    const leave = async (): Promise<void> => {
+      await this.#freezing;
+      await guest.sandbox.thaw();
+      guest.retire();
+      await guest.sandbox.ended;
+    };
+    await Promise.race([leave(), over.promise]);
+    cancel();
+  }
+
+  // ── what the guest does ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  #onIdle(invocation: string): void {
+    const current = this.#current;
+    if (current?.exchange === undefined || current.invocation.id !== invocation || current.idle) {
+      return this.#fail({
+        code: "FUNCTION_RESPONSE_INVALID",
+        reason: "broke the guest protocol: it said idle when it was not asked anything",
+      });
+    }
+    // What it printed before has been written before: let it be read, so that it counts to this invocation.
+    setImmediate(() => {
+      current.idle = true;
+      this.#settle(current);
+    });
+  }
+
+  #settle(current: Current): void {
+    if (!current.idle || !current.done || this.#current !== current) return;
+    this.#free();
+  }
+
+  #free(): void {
+    if (this.#state !== "busy") return;
+    if (!this.#guest!.usable) return this.kill();
+    this.#busyMs = performance.now() - this.#busySinceMs;
+    this.#options.meter.end();
+    this.#guest!.flushLines();
+    this.#current?.release();
+    this.#current = undefined;
+    this.#state = "free";
+    this.onFree();
+  }
+
+  /** The guest is over, or its time is. */
+  #fail(end: GuestEnd): void {
+    if (this.#state === "retired") return;
+    this.#options.meter.fail();
+    const exchange = this.#current?.exchange;
+    const idle = this.#current === undefined;
+    const error = new MayflyError(end.code, this.#text(sentence(end)));
+    if (end.code !== "FUNCTION_INVOCATION_TIMEOUT") this.#crash = error;
+    exchange?.fail(error);
+    const invocationId = this.#invocationId;
+    const booting = this.#state === "booting";
+    this.kill();
+    // An instance that ends between two invocations harms nobody; what ends while booting is reported by boot().
+    if (booting || (idle && end.code === "NO_RESPONSE_FROM_FUNCTION")) return;
+    void this.gone.then(() => this.#system(`The Function ${sentence(end)} (${end.code})`, invocationId));
+  }
+
+  // ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #text(what: string): string {
+    return `The Function "${this.#options.spec.name}" ${what}.`;
+  }
+
+  #system(text: string, invocationId?: string): void {
+    this.#log("system", text, invocationId);
+  }
+
+  #log(stream: LogLine["stream"], text: string, invocationId = this.#invocationId): void {
+    const { clock, logs, manifest, spec } = this.#options;
+    logs.append([
+      {
+        deploymentId: manifest.deploymentId,
+        source: "function",
+        functionName: spec.name,
+        invocationId,
+        stream,
+        timestampMs: clock.now(),
+        text,
+      },
+    ]);
+  }
+}
+
+const sentences: Partial<Record<ErrorCode, (reason: string) => string>> = {
+  FUNCTION_INVOCATION_FAILED: (reason) => `has crashed: ${reason}`,
+  FUNCTION_OUT_OF_MEMORY: () => "needed more memory than it may have",
+  NO_RESPONSE_FROM_FUNCTION: (reason) => `ended without a response: ${reason}`,
+};
+
+const sentence = (end: GuestEnd): string => sentences[end.code]?.(end.reason) ?? end.reason;

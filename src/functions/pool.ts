@@ -1,0 +1,389 @@
+/**
+ * All instances of one Function of one deployment, and the requests that wait for one. Hides who gets which instance:
+ * the last used idle one, else whichever is ready first, one that became free or one that is booted for the purpose.
+ * Invariants: requests are served in the order they came; there are never more boots under way than requests that wait;
+ * a boot that fails answers the requests it was for and is not repeated by itself; no timer runs while nothing lives.
+ */
+import type { Clock } from "../clock.ts";
+import { MayflyError } from "../errors.ts";
+import type { Invocation, InvocationResponse } from "./functions.ts";
+import type { FunctionHistory } from "./history.ts";
+import { InstanceGone, type Instance } from "./instance.ts";
+import { surplusKeepMs, type KeepAliveBounds } from "./keep-alive.ts";
+import { impatienceMs, wantsBoot, type Demand } from "./scaling.ts";
+
+export interface PoolOptions {
+  readonly clock: Clock;
+  readonly queueMax: number;
+  readonly queueWaitMsMax: number;
+  readonly instancesMax: number;
+  readonly keepAlive: KeepAliveBounds;
+  readonly freezeDelayMs: number;
+  readonly history: FunctionHistory;
+  /** Makes an instance and starts its boot. */
+  readonly boot: (invocation: Invocation) => { readonly instance: Instance; readonly booted: Promise<void> };
+  /** Told when a request waits for which no boot is under way: answered by {@link Pool.startBoot}, some time or never. */
+  readonly wantBoot: (pool: Pool) => void;
+  /** Whether another Function has no instance and waits for room: then one of several is given up though it is wanted here. */
+  readonly mustYield: () => boolean;
+  /** Told when an instance has come to rest or was retired, a boot has ended or a request no longer waits. */
+  readonly onChange: (pool: Pool) => void;
+  /** Writes to the Function's log. */
+  readonly log: (text: string, invocation: Invocation) => void;
+}
+
+interface Waiter {
+  readonly invocation: Invocation;
+  readonly sinceMs: number;
+  readonly take: (instance: Instance, cold: boolean) => void;
+  readonly refuse: (error: unknown) => void;
+}
+
+interface Taken {
+  readonly instance: Instance;
+  readonly start: InvocationResponse["start"];
+}
+
+/** From a complete response to the word that nothing is pending takes far less, unless there is `waitUntil` work. */
+const finishingMsMax = 25;
+/** Refusals of a queue that is full are written down so often at most. */
+const throttleLogMsMin = 10_000;
+const retryWhenThrottledS = 1;
+const retryWhenUnavailableS = 5;
+
+export class Pool {
+  readonly #options: PoolOptions;
+  readonly #history: FunctionHistory;
+  /** Last used last. */
+  readonly #idle: Instance[] = [];
+  /** Instances that have answered and are about to be free, with what takes back the wait for that. */
+  readonly #finishing = new Map<Instance, () => void>();
+  readonly #waiting: Waiter[] = [];
+  readonly #instances = new Set<Instance>();
+  #boots = 0;
+  #lastBootMs = Number.NEGATIVE_INFINITY;
+  #closing = false;
+  /** How long the first idle instance is kept, as of the last look at the rhythm. */
+  #keepMs = 0;
+  #retirement: { readonly atMs: number; readonly cancel: () => void } | undefined;
+  #cancelRecheck: (() => void) | undefined;
+  #lastFreeMs = Number.NEGATIVE_INFINITY;
+  #brisk = false;
+  #throttled = 0;
+  #throttleLoggedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.#history = options.history;
+  }
+
+  /** Live instances, booting ones included. */
+  get size(): number {
+    return this.#instances.size;
+  }
+
+  /** Idle instances. */
+  get resting(): number {
+    return this.#idle.length;
+  }
+
+  /** Those, last used last. */
+  get idle(): readonly Instance[] {
+    return this.#idle;
+  }
+
+  get history(): FunctionHistory {
+    return this.#history;
+  }
+
+  /** Requests without an instance. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Nothing lives and nobody waits. */
+  get empty(): boolean {
+    return this.#instances.size === 0 && this.#waiting.length === 0;
+  }
+
+  get needsBoot(): boolean {
+    if (this.#closing || this.#waiting.length === 0 || this.#instances.size >= this.#options.instancesMax) return false;
+    const { backOff } = this.#history;
+    if (backOff.leftMs(this.#options.clock.now()) > 0 || (backOff.onTrial && this.#boots > 0)) return false;
+    return wantsBoot(this.#demand());
+  }
+
+  #demand(): Demand {
+    const nowMs = this.#options.clock.now();
+    return {
+      waiting: this.#waiting.length,
+      oldestWaitMs: this.#waiting.length === 0 ? 0 : nowMs - this.#waiting[0]!.sinceMs,
+      boots: this.#boots,
+      finishing: this.#finishing.size,
+      busy: this.#instances.size - this.#boots - this.#idle.length,
+      serviceMs: this.#history.serviceMs,
+      bootMs: this.#history.bootMs,
+      sinceLastBootMs: nowMs - this.#lastBootMs,
+    };
+  }
+
+  // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @throws as `Functions.invoke` */
+  async invoke(invocation: Invocation): Promise<InvocationResponse> {
+    const begun = performance.now();
+    this.#noteGap();
+    for (;;) {
+      const { instance, start } = await this.#acquire(invocation);
+      try {
+        const timings: Record<string, number> = { [start === "cold" ? "boot" : "queue"]: performance.now() - begun };
+        return await instance.run(invocation, start, timings);
+      } catch (error) {
+        // Each turn uses up an instance that was dead, so this ends.
+        if (!(error instanceof InstanceGone)) throw error;
+      }
+    }
+  }
+
+  /** A request that finds the Function without work ends a gap. */
+  #noteGap(): void {
+    const { restingSinceMs } = this.#history;
+    if (restingSinceMs === undefined) return;
+    this.#history.restingSinceMs = undefined;
+    this.#history.gaps.record(this.#options.clock.now() - restingSinceMs);
+  }
+
+  async #acquire(invocation: Invocation): Promise<Taken> {
+    invocation.signal.throwIfAborted();
+    if (this.#closing) throw new MayflyError("SHUTTING_DOWN");
+    const { clock, freezeDelayMs, queueMax } = this.#options;
+    const nowMs = clock.now();
+    this.#brisk = freezeDelayMs > 0 && nowMs - this.#lastFreeMs <= freezeDelayMs;
+    const instance = this.#idle.pop();
+    if (instance !== undefined) return { instance, start: instance.frozen ? "warm" : "hot" };
+    const { backOff } = this.#history;
+    // Nothing can become free, and nothing is booted.
+    if (this.#instances.size === 0 && backOff.leftMs(nowMs) > 0) {
+      this.#options.onChange(this);
+      throw backOff.refusal(nowMs);
+    }
+    if (this.#waiting.length >= queueMax) throw this.#throttle(invocation, nowMs);
+    return await this.#wait(invocation, nowMs);
+  }
+
+  #throttle(invocation: Invocation, nowMs: number): MayflyError {
+    this.#throttled++;
+    if (nowMs - this.#throttleLoggedMs >= throttleLogMsMin) {
+      const { queueMax } = this.#options;
+      this.#options.log(
+        `429 FUNCTION_THROTTLED: ${queueMax} requests wait; refused since this was last said: ${this.#throttled}.`,
+        invocation,
+      );
+      this.#throttleLoggedMs = nowMs;
+      this.#throttled = 0;
+    }
+    return new MayflyError("FUNCTION_THROTTLED", undefined, { details: { retryAfterS: retryWhenThrottledS } });
+  }
+
+  #wait(invocation: Invocation, sinceMs: number): Promise<Taken> {
+    const { promise, resolve, reject } = Promise.withResolvers<Taken>();
+    const { clock, queueWaitMsMax } = this.#options;
+    const settle = (): void => {
+      cancel();
+      invocation.signal.removeEventListener("abort", onAbort);
+    };
+    const waiter: Waiter = {
+      invocation,
+      sinceMs,
+      take: (instance, cold) => {
+        settle();
+        resolve({ instance, start: cold ? "cold" : "hot" });
+      },
+      refuse: (error) => {
+        settle();
+        reject(error);
+      },
+    };
+    const leave = (error: unknown): void => {
+      const index = this.#waiting.indexOf(waiter);
+      if (index !== -1) this.#waiting.splice(index, 1);
+      waiter.refuse(error);
+      this.#options.onChange(this);
+    };
+    const onAbort = (): void => leave(invocation.signal.reason);
+    const cancel = clock.after(queueWaitMsMax, () =>
+      leave(
+        new MayflyError("FUNCTION_UNAVAILABLE", `No instance was free within ${queueWaitMsMax} ms.`, {
+          details: { retryAfterS: retryWhenUnavailableS },
+        }),
+      ),
+    );
+    invocation.signal.addEventListener("abort", onAbort, { once: true });
+    this.#waiting.push(waiter);
+    if (this.needsBoot) this.#options.wantBoot(this);
+    else this.#recheckLater();
+    return promise;
+  }
+
+  /** While requests wait without a boot, the reasons for that are looked at again: estimates err and pauses end. */
+  #recheckLater(): void {
+    if (this.#cancelRecheck !== undefined || this.#closing) return;
+    const { clock } = this.#options;
+    const ms = Math.max(1, Math.ceil(this.#history.backOff.leftMs(clock.now()) || impatienceMs(this.#demand())));
+    this.#cancelRecheck = clock.after(ms, () => {
+      this.#cancelRecheck = undefined;
+      if (this.#waiting.length === 0) return;
+      this.#options.onChange(this);
+      this.#recheckLater();
+    });
+  }
+
+  // ── boots ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Boots an instance for the request that waits longest without one. Only when {@link needsBoot}. */
+  startBoot(): void {
+    const waiter = this.#waiting[Math.min(this.#boots, this.#waiting.length - 1)]!;
+    this.#boots++;
+    this.#lastBootMs = this.#options.clock.now();
+    const { instance, booted } = this.#options.boot(waiter.invocation);
+    this.#instances.add(instance);
+    instance.onRetired = () => this.#forget(instance, waiter.invocation);
+    instance.onFinishing = () => this.#expect(instance);
+    instance.onFree = () => {
+      this.#history.tookServiceMs(instance.busyMs);
+      this.#offer(instance, false);
+    };
+    void this.#finishBoot(instance, booted, waiter.invocation);
+  }
+
+  async #finishBoot(instance: Instance, booted: Promise<void>, invocation: Invocation): Promise<void> {
+    const begun = performance.now();
+    try {
+      await booted;
+      // Otherwise it would be booted, and end, again and again.
+      if (instance.state !== "free") throw new MayflyError("FUNCTION_INVOCATION_FAILED", "The Function ended as soon as it was loaded.");
+      this.#boots--;
+      this.#history.tookBootMs(performance.now() - begun);
+      this.#offer(instance, true);
+    } catch (error) {
+      this.#boots--;
+      if (!this.#closing && error instanceof MayflyError) this.#noteFailure(error, invocation);
+      // It was for the first that waits; with nothing else alive, the same would happen to those without a boot.
+      const others = this.#instances.size > this.#boots ? 0 : this.#waiting.length - 1 - this.#boots;
+      for (const refused of this.#waiting.splice(0, 1)) refused.refuse(error);
+      for (const refused of this.#waiting.splice(this.#boots, Math.max(0, others))) refused.refuse(error);
+    }
+    this.#options.onChange(this);
+  }
+
+  /** An instance has ended without having answered anything. */
+  #noteFailure(error: MayflyError, invocation: Invocation): void {
+    const { backOff } = this.#history;
+    const pauseMs = backOff.fail(error, this.#options.clock.now());
+    if (pauseMs === undefined) return;
+    this.#options.log(
+      `${backOff.failures} instances in a row have ended without an answer, the last with ${error.code}: ` +
+        `no other is booted for ${pauseMs / 1000} s, requests are refused meanwhile.`,
+      invocation,
+    );
+  }
+
+  #forget(instance: Instance, invocation: Invocation): void {
+    this.#instances.delete(instance);
+    this.#endFinishing(instance);
+    const index = this.#idle.indexOf(instance);
+    if (index !== -1) this.#idle.splice(index, 1);
+    if (instance.answered > 0) this.#history.backOff.succeed();
+    else if (instance.booted && instance.crash !== undefined) this.#noteFailure(instance.crash, invocation);
+    if (this.#instances.size === 0) {
+      this.#retirement?.cancel();
+      this.#retirement = undefined;
+    }
+    this.#noteRest();
+    this.#options.onChange(this);
+  }
+
+  // ── instances between requests ──────────────────────────────────────────────────────────────────────────────────────
+
+  #offer(instance: Instance, cold: boolean): void {
+    this.#endFinishing(instance);
+    if (instance.state !== "free") return;
+    if (instance.answered > 0) this.#history.backOff.succeed();
+    if (this.#closing || (this.#instances.size > 1 && this.#options.mustYield())) return instance.retire();
+    const { clock, keepAlive, freezeDelayMs } = this.#options;
+    this.#lastFreeMs = clock.now();
+    const waiter = this.#waiting.shift();
+    if (waiter !== undefined) return waiter.take(instance, cold);
+    if (keepAlive.fixedMs === 0) return instance.retire();
+    // Requests that follow each other closely should not pay for a thaw each.
+    instance.rest(this.#brisk ? freezeDelayMs : 0);
+    this.#idle.push(instance);
+    this.#noteRest();
+    this.#planRetirement();
+    this.#options.onChange(this);
+  }
+
+  /** The Function may have run out of work. */
+  #noteRest(): void {
+    if (this.#waiting.length > 0 || this.#instances.size > this.#idle.length) return;
+    this.#history.restingSinceMs ??= this.#options.clock.now();
+  }
+
+  /** One timer for all idle instances, for the one whose time comes first: that which rests longest. */
+  #planRetirement(): void {
+    const { clock, keepAlive } = this.#options;
+    const first = this.#idle[0];
+    if (first === undefined) return;
+    if (this.#retirement === undefined) this.#keepMs = this.#history.gaps.keepMs(keepAlive);
+    const atMs = first.idleSinceMs + surplusKeepMs(this.#keepMs, this.#idle.length - 1, keepAlive);
+    if (this.#retirement !== undefined && this.#retirement.atMs <= atMs) return;
+    this.#retirement?.cancel();
+    const nowMs = clock.now();
+    const cancel = clock.after(Math.max(0, atMs - nowMs), () => {
+      this.#retirement = undefined;
+      this.#retireOverdue();
+    });
+    this.#retirement = { atMs, cancel };
+  }
+
+  #retireOverdue(): void {
+    const { clock, keepAlive } = this.#options;
+    const keepMs = this.#history.gaps.keepMs(keepAlive);
+    const nowMs = clock.now();
+    for (;;) {
+      const first = this.#idle[0];
+      if (first === undefined || nowMs - first.idleSinceMs < surplusKeepMs(keepMs, this.#idle.length - 1, keepAlive)) break;
+      first.retire();
+    }
+    this.#planRetirement();
+  }
+
+  /** A request that comes now had better wait for this instance than for a boot, but not for long. */
+  #expect(instance: Instance): void {
+    const cancel = this.#options.clock.after(finishingMsMax, () => {
+      this.#endFinishing(instance);
+      this.#options.onChange(this);
+    });
+    this.#finishing.set(instance, cancel);
+  }
+
+  #endFinishing(instance: Instance): void {
+    this.#finishing.get(instance)?.();
+    this.#finishing.delete(instance);
+  }
+
+  // ── end ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Retires what is idle and refuses what waits; what is busy is retired when it becomes free. */
+  beginClose(): void {
+    this.#closing = true;
+    this.#cancelRecheck?.();
+    for (const waiter of this.#waiting.splice(0)) waiter.refuse(new MayflyError("SHUTTING_DOWN"));
+    for (const instance of this.#instances) if (instance.state !== "busy") instance.retire();
+  }
+
+  /** Ends all. */
+  endClose(): void {
+    for (const instance of this.#instances) instance.kill();
+  }
+}

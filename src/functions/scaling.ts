@@ -1,0 +1,100 @@
+/**
+ * When one more instance pays and which one is given up (pure). A boot costs tens of milliseconds of CPU, so a short queue
+ * in front of a quick Function had better wait for its instances. What is given up costs least to lose: greedy-dual by
+ * frequency, cost and size, as in FaasCache (Fuerst and Sharma, 2021).
+ */
+
+/** A Function's demand at one moment. */
+export interface Demand {
+  /** Requests without an instance. */
+  readonly waiting: number;
+  /** How long the first of them has waited. */
+  readonly oldestWaitMs: number;
+  readonly boots: number;
+  /** Instances that have answered and will be free in a moment. */
+  readonly finishing: number;
+  /** Instances at work, finishing ones included. */
+  readonly busy: number;
+  /** How long an invocation takes; undefined until one has ended. */
+  readonly serviceMs: number | undefined;
+  /** How long a boot takes. */
+  readonly bootMs: number;
+  readonly sinceLastBootMs: number;
+}
+
+/** What a boot costs in CPU time, also one that a guest standing by makes quick: that guest is replaced. */
+const bootCostMsMin = 50;
+/** A queue that stays this long is worth another instance, now and then. */
+const queueMsTolerated = 10;
+/** Boots for throughput's sake may take a tenth of the time. */
+const throughputBootSpacing = 10;
+/** An estimate that was so much too low was wrong: an instance may hang. */
+const impatienceFactor = 8;
+const impatienceMsMin = 10;
+
+/** Whether to boot an instance for one more of the requests that wait. */
+export function wantsBoot(demand: Demand): boolean {
+  const { waiting, boots, finishing, busy, serviceMs, sinceLastBootMs } = demand;
+  if (waiting <= boots + finishing) return false;
+  if (serviceMs === undefined || busy + boots === 0) return true;
+  const expectedMs = expectedWaitMs(demand);
+  const costMs = Math.max(bootCostMsMin, demand.bootMs);
+  if (expectedMs >= costMs) return true;
+  if (boots > 0) return false;
+  if (demand.oldestWaitMs >= impatienceMs(demand) && sinceLastBootMs >= costMs) return true;
+  return expectedMs >= queueMsTolerated && sinceLastBootMs >= costMs * throughputBootSpacing;
+}
+
+/** After which wait the first request should be looked at again. */
+export function impatienceMs(demand: Demand): number {
+  return Math.min(Math.max(bootCostMsMin, demand.bootMs), impatienceMsMin + impatienceFactor * expectedWaitMs(demand));
+}
+
+function expectedWaitMs({ waiting, serviceMs = 0, busy, boots }: Demand): number {
+  return (waiting * serviceMs) / Math.max(1, busy + boots);
+}
+
+/** What an idle instance is worth. */
+export interface Worth {
+  /** The node's greedy-dual clock when it was used last. */
+  readonly clock: number;
+  /** Invocations it has answered: since the last used one is taken first, surplus ones have few. */
+  readonly uses: number;
+  readonly bootMs: number;
+  readonly memoryMB: number;
+}
+
+/** The lower, the smaller the loss. */
+export function priorityOf({ clock, uses, bootMs, memoryMB }: Worth): number {
+  return clock + (uses * bootMs) / Math.max(1, memoryMB);
+}
+
+/** The node's greedy-dual clock: it moves on to the priority of what is given up, so that what is not used ages. */
+export class EvictionClock {
+  #now = 0;
+
+  get now(): number {
+    return this.#now;
+  }
+
+  /** The cheapest to lose, the earlier of equal ones, and moves the clock on. */
+  evict<T>(candidates: Iterable<T>, worthOf: (candidate: T) => Worth): T | undefined {
+    let cheapest: T | undefined;
+    let lowest = Number.POSITIVE_INFINITY;
+    for (const candidate of candidates) {
+      const priority = priorityOf(worthOf(candidate));
+      if (priority >= lowest) continue;
+      cheapest = candidate;
+      lowest = priority;
+    }
+    if (cheapest !== undefined) this.#now = Math.max(this.#now, lowest);
+    return cheapest;
+  }
+}
+
+/** Newer values count for a fifth. */
+export const smoothed = (mean: number | undefined, value: number): number => (mean === undefined ? value : mean + (value - mean) / 5);
+
+/** Falls fast and rises slowly: the first invocations of an instance take longer than those that a boot would be for. */
+export const smoothedDown = (mean: number | undefined, value: number): number =>
+  mean === undefined ? value : mean + (value - mean) / (value < mean ? 2 : 10);

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { duplexPair, PassThrough, Readable, type Duplex } from "node:stream";
+import { describe, it } from "node:test";
+import { textOf } from "./testbed.ts";
+import { Wire, type Exchange, type WireBreak, type WireRequest } from "./wire.ts";
+
+const get: WireRequest = { invocation: "1", method: "GET", url: "/", headers: ["host", "a"], body: null };
+
+function open(headBytesMax = 1000): { wire: Wire; guest: Duplex; broken: Promise<WireBreak> } {
+  const [host, guest] = duplexPair();
+  const { promise, resolve } = Promise.withResolvers<WireBreak>();
+  return { wire: new Wire(host, headBytesMax, resolve), guest, broken: promise };
+}
+
+function begin(wire: Wire, request: WireRequest): Exchange {
+  const exchange = wire.send(request);
+  exchange.begin();
+  return exchange;
+}
+
+/** What comes of an answer that arrives in pieces of `size` bytes. */
+async function answerOf(text: string, size: number, request = get): Promise<readonly unknown[]> {
+  const { wire, guest, broken } = open();
+  const exchange = begin(wire, request);
+  const body = exchange.head.then(async (head) => [head.status, head.headers, await textOf(head.body)]);
+  const bytes = Buffer.from(text, "latin1");
+  for (let at = 0; at < bytes.length; at += size) guest.write(bytes.subarray(at, at + size));
+  guest.end();
+  const why = await broken;
+  exchange.fail(new Error(why.why));
+  return await body.catch((error: Error) => [error.message]);
+}
+
+describe("the wire", { timeout: 20_000 }, () => {
+  const valid: readonly [string, readonly unknown[]][] = [
+    ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", [200, ["content-length", "5"], "hello"]],
+    ["HTTP/1.1 200 OK\r\ncontent-length:0\r\n\r\n", [200, ["content-length", "0"], ""]],
+    ["HTTP/1.1 404\r\nX-A: \t b c \r\ncontent-length: 1\r\n\r\nx", [404, ["x-a", "b c", "content-length", "1"], "x"]],
+    ["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n", [200, [], "hello0123456789"]],
+    ["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nTrailer: 1\r\nB: 2\r\n\r\n", [200, [], "x"]],
+    ["HTTP/1.1 103 Early\r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx", [200, ["content-length", "1"], "x"]],
+    [
+      "HTTP/1.1 200 OK\r\nconnection: close, x-hop\r\nx-hop: 1\r\nkeep-alive: 1\r\nx-b: 2\r\n\r\nuntil the end",
+      [200, ["x-b", "2"], "until the end"],
+    ],
+    ["HTTP/1.1 204 No Content\r\nx-a: 1\r\n\r\n", [204, ["x-a", "1"], ""]],
+    ["HTTP/1.1 304 Not Modified\r\ncontent-length: 100\r\n\r\n", [304, ["content-length", "100"], ""]],
+  ];
+  const invalid = [
+    "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+    "HTTP/1.1 99 OK\r\ncontent-length: 0\r\n\r\n",
+    "HTTP/1.1 101 Switching\r\n\r\n",
+    "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\nx",
+    "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\nx",
+    "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nx a: 1\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nx-a : 1\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nx-a: 1\nx-b: 2\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nx-a: 1\r\n folded: 2\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nx-a: a\0b\r\n\r\n",
+    `HTTP/1.1 200 OK\r\nx-a: ${"a".repeat(2000)}\r\n\r\n`,
+    "HTTP/1.1 103 E\r\n\r\n".repeat(20),
+  ];
+  for (const size of [1, 2, 3, 10, 100_000]) {
+    it(`understands answers in pieces of ${size} bytes`, async () => {
+      for (const [text, expected] of valid) assert.deepEqual(await answerOf(text, size), expected, text);
+      for (const text of invalid) assert.deepEqual(await answerOf(text, size), ["invalid"], text);
+    });
+  }
+
+  it("breaks on chunks that lie and on answers cut short", async () => {
+    const head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (const body of ["g\r\n", "\r\n", "1\r\nxx\r\n", "1;ext\r\nx\r\n", "fffffffffffff\r\n", "1\nx\r\n"]) {
+      assert.deepEqual(await answerOf(head + body, 1), ["invalid"], body);
+    }
+    assert.deepEqual(await answerOf("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhell", 3), ["closed"]);
+    assert.deepEqual(await answerOf(`${head}5\r\nhello\r\n`, 3), ["closed"]);
+    assert.deepEqual(await answerOf("HTTP/1.1 200 OK\r\n", 3), ["closed"]);
+  });
+
+  it("breaks when more comes than the answer, and before any request", async () => {
+    const { wire, guest, broken } = open();
+    const exchange = begin(wire, get);
+    guest.write("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n");
+    assert.equal(await textOf((await exchange.head).body), "x");
+    assert.equal((await broken).why, "invalid");
+    const fresh = open();
+    fresh.guest.write("H");
+    assert.equal((await fresh.broken).why, "invalid");
+  });
+
+  it("talks to Node's server: bodies both ways, with and without length, HEAD, early answers", async () => {
+    const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
+      if (request.url === "/early") return void response.end("early");
+      request.pipe(response);
+    });
+    const { wire, guest } = open();
+    server.emit("connection", guest);
+    const content = Buffer.alloc(300_000, "content ");
+    for (const length of [[], ["Content-Length", String(content.length)]]) {
+      const exchange = begin(wire, {
+        ...get,
+        method: "POST",
+        headers: [...get.headers, ...length],
+        body: Readable.from([content.subarray(0, 7), content.subarray(7)]),
+      });
+      assert.equal(await textOf((await exchange.head).body), content.toString());
+    }
+    for (let round = 0; round < 3; round++) {
+      const body = new PassThrough();
+      const exchange = begin(wire, { ...get, method: "POST", url: "/early", body });
+      const done = new Promise<void>((resolve) => (exchange.onDone = resolve));
+      body.write("some");
+      assert.equal(await textOf((await exchange.head).body), "early");
+      body.end("more");
+      await done;
+    }
+    const head = await begin(wire, { ...get, method: "HEAD", url: "/early" }).head;
+    assert.equal(await textOf(head.body), "");
+  });
+
+  it("tells when the client's body ends too soon or the reader goes", async () => {
+    for (const act of ["short", "destroy", "reader"] as const) {
+      const { wire, guest } = open();
+      const body = new PassThrough();
+      const exchange = wire.send({ ...get, method: "POST", headers: ["content-length", "10"], body });
+      const abandoned = new Promise<void>((resolve) => (exchange.onAbandoned = resolve));
+      exchange.begin();
+      if (act === "short") body.end("short");
+      else if (act === "destroy") body.destroy();
+      else {
+        guest.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nx");
+        (await exchange.head).body.destroy();
+      }
+      await abandoned;
+    }
+  });
+
+  it("refuses to write what would split a request", () => {
+    const { wire } = open();
+    for (const bad of [
+      { url: "/a b" },
+      { url: "/a\r\nb" },
+      { method: "G ET" },
+      { headers: ["a", "b\r\nc"] },
+      { headers: ["a b", "c"] },
+      { headers: ["content-length", "1, 2"] },
+    ]) {
+      assert.throws(() => wire.send({ ...get, ...bad }), { code: "BAD_REQUEST" });
+    }
+  });
+
+  it("holds the guest back when nobody reads", async () => {
+    const { wire, guest } = open();
+    const exchange = begin(wire, get);
+    guest.write("HTTP/1.1 200 OK\r\n\r\n");
+    const { body } = await exchange.head;
+    let written = 0;
+    while (guest.write(Buffer.alloc(16_384)) && written < 1000) written++;
+    assert.ok(written < 100);
+    body.resume();
+    await once(guest, "drain");
+  });
+});
