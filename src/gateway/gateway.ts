@@ -1,0 +1,194 @@
+/**
+ * The journey of a request: address → host → route → static file, Function, control plane or error page. This file lists
+ * the steps and nothing else; each has its own file, and its name in `Server-Timing`. Invariant: what answers is decided
+ * by the host's manifest alone, so a deployment answers the same for ever.
+ */
+import type { BlobStore } from "../blobs/blob-store.ts";
+import type { Clock } from "../clock.ts";
+import type { Config } from "../config.ts";
+import { MayflyError } from "../errors.ts";
+import type { Functions } from "../functions/functions.ts";
+import type { LogStore } from "../logs/log-store.ts";
+import { Control, type ControlPlane } from "./control.ts";
+import { codeOfStatus, renderErrorPage } from "./error-page.ts";
+import { Exchange } from "./exchange.ts";
+import { Forward } from "./forward.ts";
+import { openFront, type Front, type FrontRequest } from "./front.ts";
+import { isPlatformRequestHeader } from "./headers.ts";
+import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
+import type { Resolution, RouteHeader, RouteRequest } from "./route.ts";
+import { StaticFiles } from "./static.ts";
+
+export interface GatewayParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly functions: Pick<Functions, "invoke">;
+  readonly hosts: HostIndex;
+  readonly blobs: Pick<BlobStore, "read" | "open">;
+  readonly logs: Pick<LogStore, "append">;
+  readonly control: ControlPlane;
+}
+
+/** Live once it listens. `close` lets requests in flight finish within `drainMs`; the parts are their owner's to close. */
+export type Gateway = Front;
+
+export function openGateway(parts: GatewayParts): Gateway {
+  const journey = new Journey(parts);
+  return openFront(parts, (request) => void journey.answer(request));
+}
+
+class Journey {
+  readonly #parts: GatewayParts;
+  readonly #static: StaticFiles;
+  readonly #forward: Forward;
+  readonly #control: Control;
+
+  constructor(parts: GatewayParts) {
+    this.#parts = parts;
+    this.#static = new StaticFiles(parts.blobs, parts.config);
+    this.#forward = new Forward(parts);
+    this.#control = new Control(parts.control);
+  }
+
+  async answer({ request, response, awaitsContinue }: FrontRequest): Promise<void> {
+    const { config, clock } = this.#parts;
+    const exchange = new Exchange(request, response, { region: config.region, clock, awaitsContinue });
+    try {
+      await this.#steps(exchange);
+    } catch (error) {
+      this.#fail(exchange, error);
+    }
+  }
+
+  async #steps(exchange: Exchange): Promise<void> {
+    const { config, hosts } = this.#parts;
+    if ((exchange.request.url ?? "").length > config.urlBytesMax) throw new MayflyError("URI_TOO_LONG");
+    exchange.address = parseAddress(exchange.request);
+    if (exchange.address.path === "/_mayfly/health") return this.#health(exchange);
+
+    const { host } = exchange.address;
+    if (isControlHost(host, config)) return this.#control.answer(exchange);
+    const deployment = await exchange.step("host", () => hosts.resolve(host));
+    if (deployment === null) throw new MayflyError("DEPLOYMENT_NOT_FOUND");
+
+    const request = routeRequest(exchange);
+    const resolution = await exchange.step("route", () => deployment.routes.resolve(request));
+    try {
+      await this.#follow(exchange, deployment, resolution);
+    } catch (error) {
+      // The deployment's own page for what went wrong in it, if it has one.
+      const { headersSent, destroyed } = exchange.response;
+      if (!(error instanceof MayflyError) || error.status < 500 || headersSent || destroyed) throw error;
+      const page = deployment.routes.resolveError(request, error.status);
+      if (page.kind !== "output") throw error;
+      if (error.code === "INTERNAL_ERROR") report(exchange, error);
+      await this.#follow(exchange, deployment, page, error);
+    }
+    return undefined;
+  }
+
+  /** Answers as routing says. `error`: what led here. */
+  async #follow(exchange: Exchange, { manifest }: ServedDeployment, resolution: Resolution, error?: MayflyError): Promise<void> {
+    switch (resolution.kind) {
+      case "output": {
+        const errorCode =
+          error?.code ?? (resolution.status !== undefined && resolution.status >= 400 ? codeOfStatus(resolution.status) : undefined);
+        const platformHeaders = errorCode === undefined ? [] : ["x-vercel-error", errorCode, ...retryAfter(error ?? {})];
+        const { output } = resolution;
+        if (output.kind === "static") {
+          return exchange.step("static", () => this.#static.answer(exchange, { ...resolution, output, platformHeaders }));
+        }
+        return this.#forward.answer(exchange, {
+          ...resolution,
+          manifest,
+          functionId: output.functionId,
+          isErrorPage: error !== undefined,
+          platformHeaders,
+        });
+      }
+      case "redirect": {
+        const { status, location } = resolution;
+        const refresh = status === 308 ? ["refresh", `0;url=${location}`] : [];
+        const headers = [...flat(resolution.headers), "location", location, ...refresh, "content-type", "text/plain; charset=utf-8"];
+        return exchange.send(status, headers, "Redirecting...\n");
+      }
+      case "empty":
+        exchange.head(resolution.status, flat(resolution.headers));
+        exchange.response.end();
+        return undefined;
+      case "external":
+        throw new MayflyError("ROUTER_EXTERNAL_TARGET_UNSUPPORTED");
+      case "error":
+        return errorPage(exchange, { status: resolution.status, code: codeOfStatus(resolution.status) }, resolution.headers);
+    }
+  }
+
+  #health(exchange: Exchange): void {
+    const body = JSON.stringify({ status: "ok", region: this.#parts.config.region });
+    exchange.send(200, ["content-type", "application/json; charset=utf-8", "cache-control", "no-store"], `${body}\n`);
+  }
+
+  #fail(exchange: Exchange, error: unknown): void {
+    if (!(error instanceof MayflyError) || error.code === "INTERNAL_ERROR") report(exchange, error);
+    if (exchange.response.headersSent || exchange.response.destroyed) {
+      exchange.abort();
+      return;
+    }
+    const known = error instanceof MayflyError && /^[A-Z]/.test(error.code) ? error : new MayflyError("INTERNAL_ERROR");
+    errorPage(exchange, known, []);
+  }
+}
+
+/** What routing may see: never a header that only the platform may set. */
+function routeRequest(exchange: Exchange): RouteRequest {
+  const { host, path, query } = exchange.address;
+  const { method } = exchange;
+  return { method, host, path, query, header: (name) => (isPlatformRequestHeader(name) ? undefined : exchange.header(name)) };
+}
+
+function errorPage(
+  exchange: Exchange,
+  error: {
+    readonly status: number;
+    readonly code: string;
+    readonly message?: string;
+    readonly details?: Readonly<Record<string, unknown>>;
+  },
+  routeHeaders: readonly RouteHeader[],
+): void {
+  const { status, code, message, details } = error;
+  const page = renderErrorPage(
+    { status, code, id: exchange.publicId, ...(message === undefined ? {} : { message }) },
+    exchange.header("accept"),
+  );
+  const headers = [
+    ...flat(routeHeaders),
+    "content-type",
+    page.contentType,
+    "cache-control",
+    "no-store",
+    "vary",
+    "accept",
+    "x-vercel-error",
+    code,
+  ];
+  headers.push("x-content-type-options", "nosniff");
+  if (code === "METHOD_NOT_ALLOWED") headers.push("allow", "GET, HEAD");
+  headers.push(...retryAfter(error));
+  if (code === "RANGE_NOT_SATISFIABLE") headers.push("content-range", `bytes */${String(details?.size)}`);
+  exchange.send(status, headers, page.body);
+}
+
+/** When to come again, for errors that pass. */
+function retryAfter({ details }: { readonly details?: Readonly<Record<string, unknown>> }): string[] {
+  return typeof details?.retryAfterS === "number" ? ["retry-after", String(details.retryAfterS)] : [];
+}
+
+function flat(headers: readonly RouteHeader[]): string[] {
+  return headers.flatMap(({ name, value }) => [name, value]);
+}
+
+/** For whoever runs the platform: the client sees only that something went wrong, and the id. */
+function report(exchange: Exchange, error: unknown): void {
+  console.error(`gateway: request ${exchange.id} failed:`, error);
+}

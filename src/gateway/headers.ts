@@ -1,0 +1,79 @@
+/**
+ * Which headers cross the gateway. Invariant: a name that the platform itself sets (`x-vercel-id`, `x-forwarded-for`,
+ * `x-matched-path`, …) never comes from a client or goes out from a Function, so both sides may trust it; and nothing
+ * hop-by-hop (RFC 9110 §7.6.1) passes in either direction.
+ */
+
+const hopByHop = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  // Dealt with by the gateway: the host it has parsed, and the wait for leave to send a body.
+  "host",
+  "expect",
+  "http2-settings",
+]);
+
+const forwardingNames = new Set(["x-real-ip", "forwarded", "x-vercel-id", "x-vercel-forwarded-for"]);
+const platformRequestNames = new Set(["x-matched-path", "x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"]);
+const platformRequestPrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-mayfly-", "x-forwarded-", "x-invoke-"];
+const platformResponsePrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-mayfly-"];
+
+/** Whether only the platform may say this to a Function, and to a deployment's routes. `name` is lower-case. */
+export function isPlatformRequestHeader(name: string): boolean {
+  // CGI-like servers read "x_vercel_id" as "x-vercel-id": an underscore must not smuggle a name in.
+  const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
+  return platformRequestNames.has(plain) || platformRequestPrefixes.some((prefix) => plain.startsWith(prefix));
+}
+
+/** Whether only the platform may say this to a client of a deployment. */
+export function isPlatformResponseHeader(name: string): boolean {
+  return name === "server" || platformResponsePrefixes.some((prefix) => name.startsWith(prefix));
+}
+
+/** Where a request came from: only the gateway knows. All else of the platform's (`x-now-digest`, …) the API's clients may say. */
+export function isForwardingHeader(name: string): boolean {
+  return forwardingNames.has(name) || name.startsWith("x-forwarded-");
+}
+
+/** What the gateway itself puts on every response. */
+export function isGatewayHeader(name: string): boolean {
+  return name === "server" || name === "x-vercel-id";
+}
+
+/** The headers that go on to the other side: flat (name, value, …), names lower-case, not hop-by-hop and not `refused`. */
+export function passOn(raw: readonly string[], refused: (name: string) => boolean): string[] {
+  const nominated = connectionOptions(raw);
+  const headers: string[] = [];
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = raw[index]!.toLowerCase();
+    if (hopByHop.has(name) || nominated?.has(name) === true || refused(name)) continue;
+    headers.push(name, raw[index + 1]!);
+  }
+  return headers;
+}
+
+/** Names that a `Connection` header declares hop-by-hop. `content-length` and the like stay what they are. */
+function connectionOptions(raw: readonly string[]): Set<string> | null {
+  let names: Set<string> | null = null;
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = raw[index]!;
+    if (name.length !== 10 || name.toLowerCase() !== "connection") continue;
+    for (const option of raw[index + 1]!.toLowerCase().split(",")) {
+      const token = option.trim();
+      if (token === "" || token === "close" || token === "keep-alive" || endToEnd.has(token)) continue;
+      names ??= new Set();
+      names.add(token);
+    }
+  }
+  return names;
+}
+
+/** A client must not have these removed by naming them in `Connection`: an application may rely on them. */
+const endToEnd = new Set(["authorization", "cookie", "content-length", "content-type", "host", "set-cookie", "location", "origin"]);

@@ -1,0 +1,163 @@
+/**
+ * Answers with a static file. Files are named by their digest, so what is in memory is true for ever and an ETag costs
+ * nothing; small files are held in memory, larger ones stream from the blobs at the client's pace.
+ */
+import { once } from "node:events";
+import { posix } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { contentType } from "mime-types";
+import type { BlobRange, BlobStore } from "../blobs/blob-store.ts";
+import type { Config } from "../config.ts";
+import { MayflyError } from "../errors.ts";
+import type { Digest, StaticOutput } from "../model.ts";
+import type { Exchange } from "./exchange.ts";
+import { Lru } from "./lru.ts";
+import type { RouteHeader } from "./route.ts";
+
+/** What routing says of the answer. */
+export interface StaticAnswer {
+  readonly output: StaticOutput;
+  /** Output path: gives type and name. */
+  readonly path: string;
+  /** Not 200: an error page. */
+  readonly status?: number;
+  readonly headers: readonly RouteHeader[];
+  /** More headers of the platform's, flat. */
+  readonly platformHeaders?: readonly string[];
+}
+
+export class StaticFiles {
+  readonly #blobs: Pick<BlobStore, "read" | "open">;
+  readonly #fileBytesMax: number;
+  readonly #memory: Lru<Digest, Buffer>;
+  /** Reads under way, so that a burst reads a file once. */
+  readonly #reading = new Map<Digest, Promise<Buffer>>();
+
+  constructor(blobs: Pick<BlobStore, "read" | "open">, config: Pick<Config, "staticMemoryBytesMax" | "staticFileMemoryBytesMax">) {
+    this.#blobs = blobs;
+    this.#fileBytesMax = Math.min(config.staticFileMemoryBytesMax, config.staticMemoryBytesMax);
+    this.#memory = new Lru(config.staticMemoryBytesMax);
+  }
+
+  /** @throws MayflyError METHOD_NOT_ALLOWED, RANGE_NOT_SATISFIABLE, or the blobs' own, all before anything is sent */
+  async answer(exchange: Exchange, answer: StaticAnswer): Promise<void> {
+    const isError = answer.status !== undefined && answer.status >= 400;
+    const isHead = exchange.method === "HEAD";
+    // An error page answers whatever method the failed request had.
+    if (exchange.method !== "GET" && !isHead && !isError) throw new MayflyError("METHOD_NOT_ALLOWED");
+    const { digest, size } = answer.output.file;
+    const etag = `"${digest}"`;
+    const headers = fileHeaders(answer, etag);
+
+    const plain = answer.status === undefined || answer.status === 200;
+    if (plain && matches(exchange.header("if-none-match"), etag)) {
+      exchange.head(304, without(headers, "content-disposition", "content-type"));
+      exchange.response.end();
+      return;
+    }
+    const ifRange = exchange.header("if-range");
+    const asked = plain && !isHead && (ifRange === undefined || ifRange === etag) ? exchange.header("range") : undefined;
+    const range = asked === undefined ? null : parseRange(asked, size);
+    if (range === "unsatisfiable") throw new MayflyError("RANGE_NOT_SATISFIABLE", undefined, { details: { size } });
+
+    let status = answer.status ?? 200;
+    if (range !== null) {
+      status = 206;
+      headers.push("content-range", `bytes ${range.start}-${range.end}/${size}`);
+    }
+    headers.push("content-length", String(range === null ? size : range.end - range.start + 1));
+    if (isHead || status === 204 || status === 304) {
+      exchange.head(status, headers);
+      exchange.response.end();
+    } else if (size <= this.#fileBytesMax) {
+      const bytes = this.#memory.get(digest) ?? (await this.#read(digest));
+      exchange.head(status, headers);
+      exchange.response.end(range === null ? bytes : bytes.subarray(range.start, range.end + 1));
+    } else {
+      await this.#stream(exchange, status, headers, digest, range);
+    }
+  }
+
+  #read(digest: Digest): Promise<Buffer> {
+    const running = this.#reading.get(digest);
+    if (running !== undefined) return running;
+    const reading = this.#blobs.read(digest).then((bytes) => {
+      this.#memory.set(digest, bytes, bytes.length);
+      return bytes;
+    });
+    this.#reading.set(digest, reading);
+    const forget = (): void => void this.#reading.delete(digest);
+    reading.then(forget, forget);
+    return reading;
+  }
+
+  async #stream(exchange: Exchange, status: number, headers: readonly string[], digest: Digest, range: BlobRange | null): Promise<void> {
+    const source = this.#blobs.open(digest, range ?? undefined);
+    // An absent blob must be known before the head says 200.
+    await once(source, "readable");
+    exchange.head(status, headers);
+    try {
+      await pipeline(source, exchange.response);
+    } catch {
+      // The client has gone, or the file broke off: pipeline has ended both, which is all there is to do.
+    }
+  }
+}
+
+/** The platform's headers of a file; routes override all but what frames the message. */
+function fileHeaders(answer: StaticAnswer, etag: string): string[] {
+  const defaults: Record<string, string> = {
+    "content-type": typeOf(answer.output.contentType, answer.path),
+    "content-disposition": disposition(posix.basename(answer.path)),
+    "cache-control": "public, max-age=0, must-revalidate",
+    etag,
+    "accept-ranges": "bytes",
+    "x-vercel-cache": "HIT",
+  };
+  for (const header of answer.headers) defaults[header.name] = header.value;
+  return [...Object.entries(defaults).flat(), ...(answer.platformHeaders ?? [])];
+}
+
+function typeOf(override: string | undefined, path: string): string {
+  if (override !== undefined) return (override.includes(";") ? false : contentType(override)) || override;
+  return contentType(posix.extname(path)) || "application/octet-stream";
+}
+
+/** RFC 6266: a plain name for old clients, the real one where it differs. */
+function disposition(name: string): string {
+  const plain = name.replaceAll(/[^\u0020-\u007e]|["\\%]/g, "_");
+  const extended = encodeURIComponent(name.toWellFormed()).replaceAll(
+    /['()*]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  return `inline; filename="${plain}"${plain === name ? "" : `; filename*=UTF-8''${extended}`}`;
+}
+
+/** RFC 9110 §13.1.2: weak comparison. */
+function matches(ifNoneMatch: string | undefined, etag: string): boolean {
+  if (ifNoneMatch === undefined) return false;
+  return ifNoneMatch.trim() === "*" || ifNoneMatch.split(",").some((tag) => tag.trim().replace(/^W\//, "") === etag);
+}
+
+function without(headers: readonly string[], ...names: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let index = 0; index + 1 < headers.length; index += 2) {
+    if (!names.includes(headers[index]!)) kept.push(headers[index]!, headers[index + 1]!);
+  }
+  return kept;
+}
+
+/** One range of bytes; null: answer with the whole file (several ranges, another unit, or nonsense: RFC 9110 §14.2 lets us). */
+function parseRange(header: string, size: number): BlobRange | "unsatisfiable" | null {
+  const match = /^bytes=(\d*)-(\d*)$/.exec(header.trim());
+  if (match === null || (match[1] === "" && match[2] === "")) return null;
+  const first = match[1] === "" ? null : Number(match[1]);
+  const last = match[2] === "" ? null : Number(match[2]);
+  if (first === null) {
+    if (last === 0 || size === 0) return "unsatisfiable";
+    return { start: Math.max(0, size - last!), end: size - 1 };
+  }
+  if (last !== null && last < first) return null;
+  if (first >= size) return "unsatisfiable";
+  return { start: first, end: Math.min(last ?? size - 1, size - 1) };
+}
