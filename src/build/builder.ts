@@ -6,52 +6,95 @@
  *
  * The way of a build:  plan.ts (outside: what is there to build?) → worker.ts (inside: install, then builders) → output.ts (outside: check, store, manifest).
  */
-import type { ProjectSettings, Route } from "../model.ts";
+import type { ProjectSettings, Route, Target } from "../model.ts";
 
 /** One builder's share of a build. Serialisable: it crosses into the sandbox. */
 export interface BuildStep {
-  /** `node` is ours (an `api/` file → a Function); `vercel` runs `use`'s `build()`; `script` runs the project's own build. */
+  /** `node` is ours (a file → a Function); `vercel` runs `use`'s `build()`; `script` runs the project's own build. */
   readonly builder: "node" | "vercel" | "script";
   /** Package name of the Vercel builder: `@vercel/next`. Empty for ours. */
   readonly use: string;
   /** Path relative to the project's root: `api/date.ts`, `package.json`. */
   readonly entrypoint: string;
+  /** Output path of a `node` step's Function, without leading slash: `api/date`. Empty for the others. */
+  readonly output: string;
+  /** The Function is a whole server: it answers every path that no file does, and the project's build runs before it. */
+  readonly server: boolean;
   /** As detection gave it (`zeroConfig`, `framework`, `functions`, …). */
   readonly config: Readonly<Record<string, unknown>>;
+  readonly functionSettings: FunctionSettings;
 }
 
-/** The whole job of a build sandbox. */
-export interface BuildJob {
-  /** Guest path of the project's root (settings.rootDirectory applied). */
-  readonly workDirectory: string;
-  /** Guest path of the uploaded tree's root. */
-  readonly repositoryDirectory: string;
-  readonly settings: ProjectSettings;
-  readonly steps: readonly BuildStep[];
-  /** Routes that detection and vercel.json ask for, by where they go; the worker merges the builders' own into them. */
-  readonly routes: BuildRoutes;
-  /** Globs of vercel.json `functions` → memory, maxDuration, …: as written there, checked by the plan. */
-  readonly functions: Readonly<Record<string, FunctionSettings>>;
-  readonly target: "production" | "preview";
-  readonly functionBundleBytesMax: number;
-}
-
+/** One entry of vercel.json `functions`, checked by the plan. */
 export interface FunctionSettings {
   readonly memory?: number;
-  readonly maxDuration?: number;
+  readonly maxDuration?: number | "max";
+  /** Globs relative to the project's root. */
   readonly includeFiles?: string;
   readonly excludeFiles?: string;
   readonly regions?: readonly string[];
 }
 
+export type PackageManagerName = "npm" | "pnpm" | "yarn" | "yarn-berry" | "bun";
+
+/** A tool of build/toolchain.ts; `version` is exact. */
+export interface PackageManager {
+  readonly name: PackageManagerName;
+  readonly version: string;
+}
+
+/** How one directory gets its dependencies. */
+export interface InstallStep {
+  /** Relative to the uploaded tree's root; "" is the root. */
+  readonly directory: string;
+  /** The project's own install command, for `sh -c`; null: the package manager's. */
+  readonly command: string | null;
+  readonly manager: PackageManager;
+  /** There is a lock file, and it must fit package.json. */
+  readonly frozen: boolean;
+}
+
+/** The whole job of a build sandbox: the first line it reads from descriptor 3, as JSON. */
+export interface BuildJob {
+  /** Where the project is in the uploaded tree; "" is its root. */
+  readonly rootDirectory: string;
+  /** With what vercel.json says put in. */
+  readonly settings: ProjectSettings;
+  readonly installs: readonly InstallStep[];
+  readonly steps: readonly BuildStep[];
+  readonly routes: BuildRoutes;
+  readonly cleanUrls: boolean;
+  readonly target: Target;
+  /** Limit of one Function. */
+  readonly bundleBytesMax: number;
+  /** For the project's own commands and the builders, not for the worker. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** What the upload alone decides of a job. */
+export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "env">;
+
+/** Routes known before the build; the builders' own are merged into them (`mergeRoutes` of `@vercel/routing-utils`). */
 export interface BuildRoutes {
-  /** From vercel.json, transformed by `@vercel/routing-utils`. */
+  /** From vercel.json, in the order of the phases. */
   readonly user: readonly Route[];
-  readonly redirects: readonly Route[];
-  readonly rewrites: readonly Route[];
-  readonly defaults: readonly Route[];
-  readonly errors: readonly Route[];
+  /** From detection: extensions and dynamic segments of `api/`, 404. */
+  readonly detected: readonly Route[];
 }
 
 /** Messages of the worker over descriptor 3, one JSON object a line, each at most 64 KiB. */
 export type BuildMessage = { readonly type: "done" } | { readonly type: "failed"; readonly code: string; readonly message: string };
+
+/** Guest paths of a build sandbox. */
+export const guestPaths = {
+  /** The one writable place: source, home, temporary files. */
+  scratch: "/vercel",
+  repository: "/vercel/path0",
+  home: "/vercel/home",
+  temporary: "/vercel/tmp",
+  mayfly: "/var/mayfly",
+  toolchains: "/var/toolchains",
+} as const;
+
+/** Where builders write and the platform reads, below the project's root. */
+export const outputDirectory = ".vercel/output";

@@ -1,0 +1,57 @@
+/** Runs a program inside the build sandbox with its output in the build's log. The last part of it is kept, to tell why it failed. */
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { MayflyError } from "../errors.ts";
+
+const tailCharsMax = 8192;
+
+export interface CommandEnd {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** The end of what it wrote, both streams. */
+  readonly tail: string;
+}
+
+/**
+ * @param argv program, looked up in PATH and in `node_modules/.bin` from `cwd` up to `top`, and its arguments
+ * @throws MayflyError BUILD_FAILED when it cannot be started, BUILD_OUT_OF_MEMORY when it was killed
+ */
+export async function runCommand(argv: readonly [string, ...string[]], cwd: string, top: string): Promise<CommandEnd> {
+  const [program, ...args] = argv;
+  const env = { ...process.env, PATH: [...binDirectories(cwd, top), process.env["PATH"] ?? ""].join(delimiter) };
+  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  let tail = "";
+  for (const [from, to] of [
+    [child.stdout, process.stdout],
+    [child.stderr, process.stderr],
+  ] as const) {
+    from.on("data", (chunk: Buffer) => {
+      to.write(chunk);
+      tail = (tail + chunk.toString("utf8")).slice(-tailCharsMax);
+    });
+  }
+  const { promise, resolve, reject } = Promise.withResolvers<CommandEnd>();
+  child.once("error", (error) => reject(new MayflyError("BUILD_FAILED", `Cannot run "${program}": ${error.message}`, { cause: error })));
+  child.once("close", (exitCode, signal) => resolve({ exitCode, signal, tail }));
+  const end = await promise;
+  // Nothing but the kernel's out-of-memory killer sends SIGKILL in here; a shell reports it as 137.
+  if (end.signal === "SIGKILL" || end.exitCode === 137) {
+    throw new MayflyError("BUILD_OUT_OF_MEMORY", `"${argv.join(" ")}" was killed: it needed more memory than a build may have.`);
+  }
+  return end;
+}
+
+/** The project's own command, run by `sh -c` as Vercel does: it is the project's code, in the project's sandbox. */
+export function runShell(command: string, cwd: string, top: string): Promise<CommandEnd> {
+  return runCommand(["sh", "-c", command], cwd, top);
+}
+
+function binDirectories(cwd: string, top: string): string[] {
+  const found: string[] = [];
+  for (let at = cwd; ; at = dirname(at)) {
+    const bin = join(at, "node_modules/.bin");
+    if (existsSync(bin)) found.push(bin);
+    if (at === top || at === dirname(at)) return found;
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * A build's output as log lines: cut at line ends and at the longest length, secrets masked, and no more bytes in all than
+ * a build may log. What the platform knows of (values of `--env` and `--build-env`) is masked as it is, in base64 and
+ * URL-encoded; this guards against accidents, not against a build that wants to tell.
+ */
+import type { Readable } from "node:stream";
+import { StringDecoder } from "node:string_decoder";
+
+/** Shorter values are words that logs are full of. */
+const secretCharsMin = 6;
+/** Beyond it a build's output is read and thrown away. */
+const logBytesMax = 32 * 1024 * 1024;
+/** A line without end is given out in pieces of this many characters. */
+const pendingCharsMax = 65_536;
+const mask = "••••••";
+
+export class LogLines {
+  readonly #log: (line: string, stream: "stdout" | "stderr" | "system") => void;
+  readonly #lineBytesMax: number;
+  readonly #secrets: RegExp | null;
+  readonly #overlap: number;
+  #bytes = 0;
+
+  constructor(options: {
+    readonly log: (line: string, stream: "stdout" | "stderr" | "system") => void;
+    readonly lineBytesMax: number;
+    readonly secrets: readonly string[];
+  }) {
+    this.#log = options.log;
+    this.#lineBytesMax = options.lineBytesMax;
+    const forms = secretForms(options.secrets);
+    this.#secrets = forms.length === 0 ? null : new RegExp(forms.map(RegExp.escape).join("|"), "g");
+    this.#overlap = forms.reduce((longest, form) => Math.max(longest, form.length), 1);
+  }
+
+  /** Text with known secrets masked. */
+  mask(text: string): string {
+    return this.#secrets === null ? text : text.replaceAll(this.#secrets, mask);
+  }
+
+  /** What the platform itself says. */
+  system(text: string): void {
+    for (const line of text.split("\n")) this.#emit(line, "system");
+  }
+
+  /** Takes all that the stream gives; resolves when it has ended. */
+  async follow(stream: Readable, name: "stdout" | "stderr"): Promise<void> {
+    const decoder = new StringDecoder("utf8");
+    let pending = "";
+    const take = (text: string): void => {
+      if (this.#bytes > logBytesMax) return;
+      pending += text;
+      const lines = pending.split("\n");
+      pending = lines.pop()!;
+      for (const line of lines) this.#emit(line, name);
+      if (pending.length > pendingCharsMax) {
+        // What is kept back may be the start of a secret.
+        const masked = this.mask(pending);
+        const keep = Math.min(this.#overlap, masked.length);
+        this.#emit(masked.slice(0, masked.length - keep), name);
+        pending = masked.slice(masked.length - keep);
+      }
+    };
+    stream.on("data", (chunk: Buffer) => take(decoder.write(chunk)));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    stream.once("close", resolve);
+    stream.once("error", () => resolve());
+    stream.once("end", resolve);
+    await promise;
+    take(decoder.end());
+    if (pending !== "") this.#emit(pending, name);
+  }
+
+  #emit(line: string, stream: "stdout" | "stderr" | "system"): void {
+    if (this.#bytes > logBytesMax) return;
+    // A carriage return starts the line anew: progress bars would otherwise pile up.
+    const text = this.mask(line.replace(/\r$/, ""));
+    const last = text.slice(text.lastIndexOf("\r") + 1);
+    for (const piece of cut(last, this.#lineBytesMax)) {
+      this.#bytes += Buffer.byteLength(piece) + 1;
+      this.#log(piece, stream);
+      if (this.#bytes > logBytesMax) {
+        this.#log(`The build wrote more than ${logBytesMax / 1024 / 1024} MB; the rest of its output is dropped.`, "system");
+        return;
+      }
+    }
+  }
+}
+
+/** Every form of each secret, longest first so that a part never masks before the whole. */
+function secretForms(secrets: readonly string[]): string[] {
+  const forms = new Set<string>();
+  for (const secret of secrets) {
+    const base64 = Buffer.from(secret).toString("base64");
+    const parts = [secret, ...secret.split("\n"), base64, base64.replace(/=+$/, ""), Buffer.from(secret).toString("base64url")];
+    if (secret.isWellFormed()) parts.push(encodeURIComponent(secret), new URLSearchParams([["", secret]]).toString().slice(1));
+    if (secret.length >= secretCharsMin) for (const part of parts) if (part.trim().length >= secretCharsMin) forms.add(part.trim());
+  }
+  return [...forms].sort((a, b) => b.length - a.length);
+}
+
+/** Pieces of at most `bytesMax` bytes of UTF-8, at character ends; one empty piece for an empty line. */
+function cut(text: string, bytesMax: number): string[] {
+  if (text.length * 3 <= bytesMax || Buffer.byteLength(text) <= bytesMax) return [text];
+  const pieces: string[] = [];
+  let piece = "";
+  let bytes = 0;
+  for (const character of text) {
+    const size = Buffer.byteLength(character);
+    if (bytes + size > bytesMax) {
+      pieces.push(piece);
+      piece = "";
+      bytes = 0;
+    }
+    piece += character;
+    bytes += size;
+  }
+  pieces.push(piece);
+  return pieces;
+}

@@ -1,0 +1,154 @@
+/**
+ * Our builder: one JavaScript or TypeScript file → one Function. What the file reaches is traced (`@vercel/nft`), what
+ * needs it is transpiled, and the rest is named where it lies. A file that reaches nothing costs no trace at all.
+ * Hides the trace's cache, which all Functions of a build share.
+ */
+import { glob, lstat, readFile } from "node:fs/promises";
+import { join, posix, relative, resolve, sep } from "node:path";
+import { MayflyError, messageOf } from "../errors.ts";
+import type { BuildStep } from "./builder.ts";
+import { writeFunction } from "./function-directory.ts";
+import type { MadeFile } from "./function-directory.ts";
+import { ModulePacker } from "./module-pack.ts";
+import { chooseNodeMajor, type NodeMajor } from "./node-version.ts";
+import { readStaticConfig } from "./static-config.ts";
+import type { BuildContext, StepResult } from "./step.ts";
+import { Transpiler, typed } from "./transpile.ts";
+
+/** Words without which a file reaches no other. A word in a comment only costs a trace. */
+const reaches =
+  /\b(?:require|import|from|__dirname|__filename|cwd|readFile\w*|createReadStream|readdir\w*|opendir\w*|createRequire|getBuiltinModule|dlopen|Worker|fork|spawn\w*|exec\w*)\b/;
+
+export class NodeBuilder {
+  readonly #context: BuildContext;
+  readonly #nodeMajor: Promise<NodeMajor>;
+  readonly #transpiler: Transpiler;
+  readonly #packer: ModulePacker;
+  readonly #traceCache = {};
+
+  constructor(context: BuildContext) {
+    this.#context = context;
+    this.#nodeMajor = chooseNodeMajor(context.work, context.repository, context.job.settings.nodeVersion);
+    this.#nodeMajor.catch(() => {});
+    this.#transpiler = new Transpiler(context.repository, this.#nodeMajor);
+    this.#packer = new ModulePacker(context);
+  }
+
+  /** @throws MayflyError BUILD_OUTPUT_UNSUPPORTED for another runtime than Node.js, BUILD_FAILED for a version of it that there is not */
+  async build(step: BuildStep): Promise<StepResult> {
+    const { work } = this.#context;
+    const entrypoint = join(work, await this.#chooseEntrypoint(step));
+    const source = await readFile(entrypoint, "utf8");
+    const config = readStaticConfig(source);
+    if (config.runtime !== undefined && !config.runtime.startsWith("nodejs")) {
+      throw new MayflyError(
+        "BUILD_OUTPUT_UNSUPPORTED",
+        `"${step.entrypoint}" asks for the runtime "${config.runtime}", which is not supported yet. Without it, it runs on Node.js.`,
+      );
+    }
+    const runtime = `nodejs${await this.#nodeMajor}.x`;
+    const transpiled = await this.#transpiler.transpile(entrypoint);
+    const handler = this.#bundlePath(transpiled?.path ?? entrypoint);
+    const awsHandler = typeof step.config["awsLambdaHandler"] === "string" ? step.config["awsLambdaHandler"] : "";
+    const files = await this.#packer.addPack(await this.#files(entrypoint, source, step), { runtime, handler, awsHandler });
+    const { memory, maxDuration, regions } = step.functionSettings;
+    await writeFunction(this.#context, step.output, files, {
+      handler,
+      runtime,
+      launcherType: "Nodejs",
+      shouldAddHelpers: step.config["helpers"] !== false,
+      shouldAddSourcemapSupport: false,
+      awsLambdaHandler: awsHandler,
+      supportsResponseStreaming: true,
+      environment: {},
+      ...defined({
+        memory: memory ?? config.memory,
+        maxDuration: maxDuration ?? config.maxDuration,
+        regions: regions ?? config.regions,
+      }),
+    });
+    const routes = step.server ? ([{ handle: "filesystem" }, { src: "^/(.*)$", dest: "/" }] as const) : [];
+    return { routes, overrides: {} };
+  }
+
+  /** A server that the project's own build has compiled runs as compiled: `src/main.ts` → `dist/main.js`. */
+  async #chooseEntrypoint(step: BuildStep): Promise<string> {
+    const compiled = step.entrypoint.replace(/^src\//, "dist/").replace(/\.([cm]?)ts$/, ".$1js");
+    if (!step.server || !typed.test(step.entrypoint)) return step.entrypoint;
+    const entry = await lstat(join(this.#context.work, compiled)).catch(() => undefined);
+    return entry?.isFile() === true ? compiled : step.entrypoint;
+  }
+
+  async #files(entrypoint: string, source: string, step: BuildStep): Promise<ReadonlyMap<string, string | MadeFile>> {
+    const { repository } = this.#context;
+    const traced = new Set<string>([entrypoint]);
+    // JSX imports its runtime without saying so.
+    if (entrypoint.endsWith("x") || reaches.test(source)) {
+      for (const path of await this.#trace(entrypoint, step)) traced.add(path);
+    }
+    const included = await this.#included(step);
+    const files = new Map<string, string | MadeFile>();
+    for (const path of traced) {
+      const transpiled = await this.#transpiler.transpile(path).catch(() => null);
+      if (transpiled === null) files.set(this.#bundlePath(path), path);
+      else files.set(this.#bundlePath(transpiled.path), { data: transpiled.code, executable: false });
+      // Its `type` decides how Node reads the file, in the bundle as in the project.
+      const scope = path.includes("/node_modules/") ? null : await this.#transpiler.scope(path);
+      if (scope !== null) files.set(this.#bundlePath(scope), scope);
+    }
+    for (const path of included) {
+      const name = relative(repository, path).replaceAll(sep, "/");
+      if (!files.has(name)) files.set(name, path);
+    }
+    return files;
+  }
+
+  /** Absolute paths of all that the entrypoint reaches. A file that cannot be parsed is there, what only it reaches is not. */
+  async #trace(entrypoint: string, step: BuildStep): Promise<readonly string[]> {
+    const { repository, work } = this.#context;
+    const { nodeFileTrace } = await import("@vercel/nft");
+    const exclude = step.functionSettings.excludeFiles;
+    const result = await nodeFileTrace([entrypoint], {
+      base: repository,
+      processCwd: work,
+      ts: true,
+      mixedModules: true,
+      cache: this.#traceCache,
+      ...(exclude === undefined ? {} : { ignore: posix.join(relative(repository, work), exclude) }),
+      readFile: async (path) => {
+        try {
+          return (await this.#transpiler.transpile(path))?.code ?? (await readFile(path));
+        } catch {
+          return null;
+        }
+      },
+    });
+    for (const warning of result.warnings) {
+      const message = messageOf(warning);
+      if (/Failed to parse/.test(message)) console.error(`Warning: ${message.replaceAll(`${repository}/`, "").split("\n")[0]}`);
+    }
+    return [...result.fileList].map((path) => join(repository, path));
+  }
+
+  async #included(step: BuildStep): Promise<readonly string[]> {
+    const { includeFiles, excludeFiles } = step.functionSettings;
+    if (includeFiles === undefined) return [];
+    const { repository, work } = this.#context;
+    const paths: string[] = [];
+    for await (const name of glob(includeFiles, { cwd: work })) {
+      const path = resolve(work, name);
+      if (!path.startsWith(`${repository}/`) || (excludeFiles !== undefined && posix.matchesGlob(name, excludeFiles))) continue;
+      if ((await lstat(path)).isDirectory()) continue;
+      paths.push(path);
+    }
+    return paths;
+  }
+
+  #bundlePath(path: string): string {
+    return relative(this.#context.repository, path).replaceAll(sep, "/");
+  }
+}
+
+function defined(record: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
+}

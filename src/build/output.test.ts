@@ -1,0 +1,299 @@
+/** What a build may have written, hostile or not, read from a directory and from an uploaded tree. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, test } from "node:test";
+import { loadConfig } from "../config.ts";
+import { openDirectory } from "./output-files.ts";
+import { readOutput } from "./output.ts";
+import type { OutputParts } from "./output.ts";
+import { openTestbed } from "./testbed.ts";
+import type { Files, Testbed } from "./testbed.ts";
+
+let bed: Testbed;
+before(async () => {
+  bed = await openTestbed();
+});
+after(() => bed[Symbol.asyncDispose]());
+
+const json = (value: unknown): string => JSON.stringify(value);
+const config3 = json({ version: 3 });
+const node = json({ runtime: "nodejs24.x", handler: "index.js", launcherType: "Nodejs", shouldAddHelpers: true });
+
+const at = (files: Files): Files =>
+  Object.fromEntries(Object.entries({ "config.json": config3, ...files }).map(([path, content]) => [`.vercel/output/${path}`, content]));
+
+/** Reads the same output both ways, and finds the same in it. */
+async function read(files: Files, edit?: (directory: string) => Promise<void>): Promise<OutputParts> {
+  const directory = await mkdtemp(join(tmpdir(), "mayfly-output-"));
+  try {
+    for (const [path, content] of Object.entries(files)) {
+      await mkdir(dirname(join(directory, path)), { recursive: true });
+      if (typeof content === "object" && "link" in content) await symlink(content.link, join(directory, path));
+      else await writeFile(join(directory, path), content);
+    }
+    await edit?.(directory);
+    const parts = await readOutput({
+      place: openDirectory(directory, bed.blobs),
+      rootDirectory: "",
+      blobs: bed.blobs,
+      config: loadConfig({}, {}),
+    });
+    if (edit === undefined) {
+      const { outputs, functions, routes } = await bed.build(files, { prebuilt: true });
+      assert.deepEqual({ outputs, functions, routes }, { outputs: parts.outputs, functions: parts.functions, routes: parts.routes });
+    }
+    return parts;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function refused(files: Files, code: string, message: RegExp, edit?: (directory: string) => Promise<void>): Promise<void> {
+  const check = (error: Error & { code?: string }): true => {
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, message);
+    return true;
+  };
+  await assert.rejects(read(files, edit ?? (async () => {})), check);
+  if (edit === undefined) await assert.rejects(bed.build(files, { prebuilt: true }), check);
+}
+
+test("static files, Functions, overrides and routes", async () => {
+  const parts = await read(
+    at({
+      "config.json": json({
+        version: 3,
+        routes: [{ handle: "filesystem" }, { src: "/x", dest: "/y" }],
+        overrides: { "a.html": { path: "a" } },
+        crons: [],
+      }),
+      "static/a.html": "a",
+      "static/b.txt": "b",
+      "functions/api/f.func/.vc-config.json": node,
+      "functions/api/f.func/index.js": "module.exports = 1",
+    }),
+  );
+  assert.deepEqual(Object.keys(parts.outputs).sort(), ["a", "api/f", "b.txt"]);
+  assert.equal(Object.values(parts.functions)[0]?.helpers, true);
+  assert.equal(parts.routes.length, 2);
+});
+
+test("filePathMap brings files of the project, links and directories included", async () => {
+  const parts = await read({
+    ...at({
+      "functions/f.func/.vc-config.json": json({
+        runtime: "nodejs24.x",
+        handler: "src/h.js",
+        filePathMap: { "src/h.js": "src/h.js", "node_modules/m": "node_modules/m", "lib/l.js": "node_modules/m/l.js", all: "data" },
+      }),
+    }),
+    "src/h.js": "1",
+    "packages/m/l.js": "2",
+    "node_modules/m": { link: "../packages/m" },
+    "data/x/y": "3",
+  });
+  const bundle = await bed.bundle(Object.values(parts.functions)[0]);
+  assert.deepEqual(bundle, { "all/x/y": "3", "lib/l.js": "2", "node_modules/m": "../packages/m", "src/h.js": "1" });
+});
+
+test("a link to a Function is the same Function; equal files are stored once", async () => {
+  const parts = await read(
+    at({
+      "functions/a.func/.vc-config.json": node,
+      "functions/a.func/index.js": "same",
+      "functions/deep/b.func": { link: "../a.func" },
+      "functions/c.func/.vc-config.json": node,
+      "functions/c.func/index.js": "same",
+    }),
+  );
+  assert.deepEqual(parts.outputs["a"], parts.outputs["deep/b"]);
+  assert.deepEqual(parts.outputs["a"], parts.outputs["c"]);
+  assert.equal(Object.keys(parts.functions).length, 1);
+});
+
+test("a prerender that never expires is its file; any other its Function", async () => {
+  const fallback = (name: string): unknown => ({ type: "FileFsRef", mode: 33188, fsPath: `${name}.prerender-fallback.html` });
+  const page = (name: string, more: object): Files => ({
+    [`functions/${name}.func/.vc-config.json`]: node,
+    [`functions/${name}.func/index.js`]: "",
+    [`functions/${name}.prerender-config.json`]: json({
+      type: "Prerender",
+      expiration: false,
+      fallback: fallback(name),
+      initialHeaders: { "Content-Type": "text/html" },
+      ...more,
+    }),
+    [`functions/${name}.prerender-fallback.html`]: "<p>",
+  });
+  const parts = await read(
+    at({
+      ...page("forever", {}),
+      ...page("isr", { expiration: 10 }),
+      ...page("teapot", { initialStatus: 418 }),
+      ...page("[slug]", { allowQuery: ["slug"] }),
+      ...page("404", { initialStatus: 404 }),
+    }),
+  );
+  assert.deepEqual(Object.fromEntries(Object.entries(parts.outputs).map(([path, output]) => [path, output.kind])), {
+    "404": "static",
+    "[slug]": "function",
+    forever: "static",
+    isr: "function",
+    teapot: "function",
+  });
+});
+
+const f = { "functions/f.func/index.js": "" };
+const withConfig = (config: object): Files =>
+  at({ ...f, "functions/f.func/.vc-config.json": json({ runtime: "nodejs24.x", handler: "index.js", ...config }) });
+
+const refusals: readonly (readonly [name: string, files: Files, code: string, message: RegExp])[] = [
+  ["no config.json", { ".vercel/output/static/a": "" }, "BUILD_OUTPUT_INVALID", /config\.json/],
+  ["config.json that is no JSON", at({ "config.json": "{" }), "BUILD_OUTPUT_INVALID", /config\.json is not valid JSON/],
+  ["config.json that is no object", at({ "config.json": "[]" }), "BUILD_OUTPUT_INVALID", /must hold an object/],
+  ["another version", at({ "config.json": json({ version: 2 }) }), "BUILD_OUTPUT_INVALID", /version 2/],
+  [
+    "routes that are no array",
+    at({ "config.json": json({ version: 3, routes: {} }) }),
+    "BUILD_OUTPUT_INVALID",
+    /"routes" must be an array/,
+  ],
+  ["a route without src", at({ "config.json": json({ version: 3, routes: [{ dest: "/" }] }) }), "BUILD_OUTPUT_INVALID", /routes\[0\]/],
+  [
+    "a route that is no pattern",
+    at({ "config.json": json({ version: 3, routes: [{ src: "(" }] }) }),
+    "BUILD_OUTPUT_INVALID",
+    /regular expression/,
+  ],
+  [
+    "a header that is no string",
+    at({ "config.json": json({ version: 3, routes: [{ src: "/", headers: { a: 1 } }] }) }),
+    "BUILD_OUTPUT_INVALID",
+    /"headers"/,
+  ],
+  [
+    "too many routes",
+    at({ "config.json": json({ version: 3, routes: Array.from({ length: 5000 }, () => ({ src: "/" })) }) }),
+    "BUILD_OUTPUT_INVALID",
+    /5000 routes/,
+  ],
+  [
+    "middleware",
+    at({ "config.json": json({ version: 3, routes: [{ src: "/", middlewarePath: "mw" }] }) }),
+    "BUILD_OUTPUT_UNSUPPORTED",
+    /middleware \(mw\)/,
+  ],
+  [
+    "an override that leads out",
+    at({ "config.json": json({ version: 3, overrides: { a: { path: "../b" } } }), "static/a": "" }),
+    "BUILD_OUTPUT_INVALID",
+    /"\.\."/,
+  ],
+  [
+    "a content type with a line end",
+    at({ "config.json": json({ version: 3, overrides: { a: { contentType: "a\r\nb: c" } } }), "static/a": "" }),
+    "BUILD_OUTPUT_INVALID",
+    /contentType/,
+  ],
+  ["an Edge Function", withConfig({ runtime: "edge" }), "BUILD_OUTPUT_UNSUPPORTED", /"f" is an Edge Function/],
+  ["another runtime", withConfig({ runtime: "python3.12" }), "BUILD_OUTPUT_UNSUPPORTED", /python3\.12/],
+  ["no handler", withConfig({ handler: 3 }), "BUILD_OUTPUT_INVALID", /"handler"/],
+  ["a handler that is not there", withConfig({ handler: "x.js" }), "BUILD_OUTPUT_INVALID", /"x\.js" is not among/],
+  ["a handler that leads out", withConfig({ handler: "../x.js" }), "BUILD_OUTPUT_INVALID", /"\.\."/],
+  ["memory of a wrong type", withConfig({ memory: "1" }), "BUILD_OUTPUT_INVALID", /"memory"/],
+  ["an environment of a wrong type", withConfig({ environment: { A: 1 } }), "BUILD_OUTPUT_INVALID", /"environment"/],
+  ["a Function without configuration", at(f), "BUILD_OUTPUT_INVALID", /\.vc-config\.json/],
+  [
+    "filePathMap out of the repository",
+    withConfig({ filePathMap: { "p.txt": "../../../etc/passwd" } }),
+    "BUILD_OUTPUT_INVALID",
+    /no file of the project/,
+  ],
+  [
+    "filePathMap to an absolute path",
+    withConfig({ filePathMap: { "p.txt": "/etc/passwd" } }),
+    "BUILD_OUTPUT_INVALID",
+    /no file of the project/,
+  ],
+  [
+    "filePathMap through a link",
+    { ...withConfig({ filePathMap: { "p.txt": "etc/passwd" } }), etc: { link: "/etc" } },
+    "BUILD_OUTPUT_INVALID",
+    /no file of the project/,
+  ],
+  ["filePathMap to a path out of the bundle", withConfig({ filePathMap: { "../p.txt": "package.json" } }), "BUILD_OUTPUT_INVALID", /./],
+  [
+    "a file below a file",
+    withConfig({ filePathMap: { "index.js/x": ".vercel/output/config.json" } }),
+    "BUILD_OUTPUT_INVALID",
+    /a file and a directory/,
+  ],
+  [
+    "a Function that is a link out",
+    at({ "functions/f.func": { link: "../../../x.func" } }),
+    "BUILD_OUTPUT_INVALID",
+    /leads to no Function/,
+  ],
+  [
+    "a fallback out of the output",
+    at({
+      ...f,
+      "functions/f.func/.vc-config.json": node,
+      "functions/f.prerender-config.json": json({ expiration: false, fallback: { fsPath: "../../../secret" } }),
+    }),
+    "BUILD_OUTPUT_INVALID",
+    /fallback/,
+  ],
+];
+for (const [name, files, code, message] of refusals) test(`refuses ${name}`, () => refused(files, code, message));
+
+test("links: inside a bundle they are kept, out of it and out of static/ left out", async () => {
+  const parts = await read({
+    ...at({
+      ...f,
+      "functions/f.func/.vc-config.json": node,
+      "functions/f.func/in": { link: "index.js" },
+      "functions/f.func/out": { link: "../../../../../../etc/passwd" },
+      "functions/f.func/absolute": { link: "/etc/passwd" },
+      "static/passwd": { link: "/etc/passwd" },
+      "static/up": { link: "../../../../etc/passwd" },
+      "static/loop": { link: "loop" },
+      "static/page": { link: "../../../page.html" },
+    }),
+    "page.html": "page",
+  });
+  assert.deepEqual(Object.keys(await bed.bundle(Object.values(parts.functions)[0])), ["in", "index.js"]);
+  assert.deepEqual(Object.keys(parts.outputs).sort(), ["f", "page"]);
+  assert.equal(parts.warnings.length, 5);
+});
+
+test("static/ that is a link elsewhere, pipes and devices are refused", async () => {
+  await refused(at({}), "BUILD_OUTPUT_INVALID", /not a directory/, async (directory) =>
+    symlink("/etc", join(directory, ".vercel/output/static")),
+  );
+  await refused(at({ "static/a": "" }), "BUILD_OUTPUT_INVALID", /neither file nor directory/, async (directory) => {
+    execFileSync("mkfifo", [join(directory, ".vercel/output/static/pipe")]);
+  });
+});
+
+test("names that JavaScript knows are names like any other", async () => {
+  const parts = await read(
+    at({
+      "static/__proto__": "p",
+      "static/constructor": "c",
+      "functions/toString.func/.vc-config.json": node,
+      "functions/toString.func/index.js": "",
+    }),
+  );
+  assert.deepEqual(Object.keys(parts.outputs).sort(), ["__proto__", "constructor", "toString"]);
+});
+
+test("a prebuilt deployment without output says what to do", async () => {
+  await assert.rejects(bed.build({ "index.html": "" }, { prebuilt: true }), {
+    code: "BUILD_OUTPUT_INVALID",
+    message: /run the build before/,
+  });
+});

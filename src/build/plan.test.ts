@@ -1,0 +1,235 @@
+/** What there is to build: a table of projects. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { BuildStep } from "./builder.ts";
+import type { Plan } from "./plan.ts";
+import { openTestbed } from "./testbed.ts";
+import type { BuildOptions, Files, Testbed } from "./testbed.ts";
+
+let bed: Testbed;
+before(async () => {
+  bed = await openTestbed();
+});
+after(() => bed[Symbol.asyncDispose]());
+
+const steps = (plan: Plan): string[] =>
+  (plan.job?.steps ?? []).map(
+    (step: BuildStep) => `${step.builder} ${step.use || step.entrypoint}${step.output === "" ? "" : ` → ${step.output}`}`,
+  );
+
+interface Row {
+  readonly name: string;
+  readonly files: Files;
+  readonly options?: BuildOptions;
+  readonly framework?: string | null;
+  readonly outputs?: readonly string[];
+  readonly steps?: readonly string[];
+  readonly installs?: readonly string[];
+}
+
+const json = (value: unknown): string => JSON.stringify(value);
+
+const rows: readonly Row[] = [
+  {
+    name: "static files need no process",
+    files: {
+      "index.html": "hi",
+      "a/b.css": "",
+      "vercel.json": "{}",
+      ".env": "S=1",
+      ".npmrc": "",
+      "node_modules/x/y.js": "",
+      "README.md": "",
+    },
+    outputs: ["README.md", "a/b.css", "index.html"],
+  },
+  { name: "public/ is the site when it is there", files: { "public/index.html": "hi", "notes.txt": "" }, outputs: ["index.html"] },
+  {
+    name: "api/ beside static files",
+    files: {
+      "index.html": "",
+      "README.md": "",
+      "package.json": "{}",
+      "api/a.js": "",
+      "api/b/[id].ts": "",
+      "api/_lib.js": "",
+      "api/t.d.ts": "",
+    },
+    outputs: ["index.html"],
+    steps: ["node api/a.js → api/a", "node api/b/[id].ts → api/b/[id]"],
+  },
+  {
+    name: "api/ beside public/",
+    files: { "public/x.txt": "", "api/a.mjs": "", "other.txt": "" },
+    outputs: ["x.txt"],
+    steps: ["node api/a.mjs → api/a"],
+  },
+  {
+    name: "a build script",
+    files: { "package.json": json({ scripts: { build: "make" }, devDependencies: { ms: "1" } }), "src/x": "" },
+    steps: ["script package.json"],
+    installs: ["npm loose in "],
+  },
+  {
+    name: "Next.js with api/",
+    files: {
+      "package.json": json({ dependencies: { next: "16" } }),
+      "package-lock.json": "{}",
+      "pages/index.js": "",
+      "api/date.js": "",
+      "static/logo.svg": "",
+    },
+    framework: "nextjs",
+    steps: ["node api/date.js → api/date", "vercel @vercel/next"],
+    installs: ["npm frozen in "],
+  },
+  {
+    name: "an Express server",
+    files: { "package.json": json({ dependencies: { express: "5" } }), "index.js": 'const e = require("express")', "public/a.txt": "" },
+    framework: "express",
+    outputs: ["a.txt"],
+    steps: ["node index.js → index"],
+    installs: ["npm loose in "],
+  },
+  {
+    name: "a static framework",
+    files: { "package.json": json({ dependencies: { vite: "7" }, scripts: { build: "vite build" } }), "yarn.lock": "" },
+    framework: "vite",
+    steps: ["script package.json"],
+    installs: ["yarn frozen in "],
+  },
+  {
+    name: "a project in a directory of a workspace, with its lock file above",
+    files: {
+      "pnpm-lock.yaml": "lockfileVersion: '6.0'\n",
+      "package.json": "{}",
+      "apps/web/package.json": json({ dependencies: { ms: "2" } }),
+      "apps/web/api/a.js": "",
+      "apps/web/index.html": "",
+      "outside.html": "",
+    },
+    options: { settings: { rootDirectory: "apps/web" } },
+    outputs: ["index.html"],
+    steps: ["node api/a.js → api/a"],
+    installs: ["pnpm frozen in "],
+  },
+  {
+    name: "dependencies of a Function's own package.json",
+    files: { "api/package.json": json({ dependencies: { ms: "2" } }), "api/bun.lock": "", "api/a.js": "" },
+    steps: ["node api/a.js → api/a"],
+    installs: ["bun frozen in api"],
+  },
+  {
+    name: "an empty install command installs nothing",
+    files: { "vercel.json": json({ installCommand: "" }), "package.json": json({ dependencies: { ms: "2" } }), "api/a.js": "" },
+    steps: ["node api/a.js → api/a"],
+  },
+  {
+    name: "legacy builds keep extensions",
+    files: {
+      "vercel.json": json({
+        builds: [
+          { src: "*.js", use: "@vercel/node" },
+          { src: "www/**", use: "@now/static" },
+        ],
+      }),
+      "a.js": "",
+      "www/i.html": "",
+      "package.json": "{}",
+    },
+    outputs: ["www/i.html"],
+    steps: ["node a.js → a.js"],
+  },
+  {
+    name: "a link in the source is the file that it leads to",
+    files: { "a.txt": "a", "b.txt": { link: "a.txt" }, "c.txt": { link: "../../etc/passwd" } },
+    outputs: ["a.txt", "b.txt"],
+  },
+];
+
+for (const row of rows) {
+  test(row.name, async () => {
+    const plan = await bed.plan(row.files, row.options);
+    assert.equal(plan.framework, row.framework ?? null);
+    assert.deepEqual(Object.keys(plan.outputs).sort(), row.outputs ?? []);
+    assert.deepEqual(steps(plan).sort(), row.steps ?? []);
+    const installs = (plan.job?.installs ?? []).map((one) => `${one.manager.name} ${one.frozen ? "frozen" : "loose"} in ${one.directory}`);
+    assert.deepEqual(installs, row.installs ?? []);
+  });
+}
+
+test("10,000 static files are planned fast", async () => {
+  const files = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`site/${index % 100}/${index}.html`, "x"]));
+  await bed.plan({ "index.html": "" });
+  const started = performance.now();
+  const plan = await bed.plan({ ...files, "api/a.js": "" });
+  assert.equal(Object.keys(plan.outputs).length, 10_000);
+  // Most of this is the test's own 10,000 writes of a known blob.
+  assert.ok(performance.now() - started < 3000);
+});
+
+test("cleanUrls: pages lose their extension, patterns are case-sensitive", async () => {
+  const plan = await bed.plan({ "vercel.json": json({ cleanUrls: true }), "about.html": "", "index.html": "" });
+  assert.deepEqual(Object.keys(plan.outputs).sort(), ["about", "index"]);
+  assert.equal(plan.outputs["about"]?.contentType, "text/html; charset=utf-8");
+  assert.equal(plan.caseSensitive, true);
+  assert.ok(plan.routes.some((route) => "src" in route && route.status === 308));
+});
+
+test("rewrites come after the file system, before the 404 of api/", async () => {
+  const plan = await bed.plan({ "vercel.json": json({ rewrites: [{ source: "/api/(.*)", destination: "/api/all" }] }), "api/all.js": "" });
+  const kinds = plan.routes.map((route) => ("handle" in route ? route.handle : (route.dest ?? route.status)));
+  assert.deepEqual(kinds.slice(0, 3), ["filesystem", "/api/all", 404]);
+});
+
+test("vercel.json may come beside the files", async () => {
+  const plan = await bed.plan({ "index.html": "" }, { vercelJson: { trailingSlash: true } });
+  assert.equal(plan.caseSensitive, true);
+});
+
+const refusals: readonly (readonly [name: string, files: Files, code: string, message: RegExp])[] = [
+  ["not JSON", { "vercel.json": "{", a: "" }, "INVALID_VERCEL_JSON", /not valid JSON/],
+  ["a wrong type", { "vercel.json": json({ cleanUrls: "yes" }), a: "" }, "INVALID_VERCEL_JSON", /"cleanUrls" must be true or false/],
+  [
+    "a rule without source",
+    { "vercel.json": json({ redirects: [{ destination: "/" }] }), a: "" },
+    "INVALID_VERCEL_JSON",
+    /"redirects\[0\]\.source"/,
+  ],
+  [
+    "a source that is no pattern",
+    { "vercel.json": json({ rewrites: [{ source: "/(", destination: "/" }] }), a: "" },
+    "INVALID_VERCEL_JSON",
+    /pattern|regular/i,
+  ],
+  [
+    "a glob that matches nothing",
+    { "vercel.json": json({ functions: { "api/x.js": { memory: 256 } } }), "api/a.js": "" },
+    "INVALID_VERCEL_JSON",
+    /doesn't match/,
+  ],
+  [
+    "memory that is no number",
+    { "vercel.json": json({ functions: { "api/a.js": { memory: "1" } } }), "api/a.js": "" },
+    "INVALID_VERCEL_JSON",
+    /memory/,
+  ],
+  ["middleware", { "middleware.js": "", "index.html": "", "api/a.js": "" }, "BUILD_OUTPUT_UNSUPPORTED", /middleware\.js/],
+  ["a language without builder", { "api/a.rb": "" }, "BUILDER_NOT_FOUND", /api\/a\.rb/],
+  ["two Functions at one path", { "api/[a].js": "", "api/[b].js": "" }, "BUILD_FAILED", /conflicting/],
+  ["a package.json that is no JSON", { "package.json": "{", "index.html": "" }, "BUILD_FAILED", /package\.json/],
+];
+for (const [name, files, code, message] of refusals) {
+  test(`refuses ${name}`, async () => {
+    await assert.rejects(bed.plan(files), (error: Error & { code?: string }) => {
+      assert.equal(error.code, code);
+      assert.match(error.message, message);
+      return true;
+    });
+  });
+}
+
+test("refuses a root directory that is not there, or outside", async () => {
+  await assert.rejects(bed.plan({ a: "" }, { settings: { rootDirectory: "apps/x" } }), { code: "BUILD_FAILED" });
+  await assert.rejects(bed.plan({ a: "" }, { settings: { rootDirectory: "../x" } }), { code: "invalid_path" });
+});

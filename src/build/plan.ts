@@ -1,0 +1,365 @@
+/**
+ * What there is to build, decided outside the sandbox from the uploaded tree alone: framework, routes, static files taken
+ * as they are (by digest, no process and no copying), installs and build steps. Runs nothing of the project.
+ * Invariant: equal trees and settings give equal plans.
+ */
+import { extname, posix } from "node:path";
+import type { DetectorFilesystem } from "@vercel/fs-detectors";
+import { MayflyError, messageOf } from "../errors.ts";
+import type { FileRef, ProjectSettings, Route, SourceTree, StaticOutput, Target } from "../model.ts";
+import type { BuildStep, FunctionSettings, PlannedJob } from "./builder.ts";
+import { outputDirectory as outputRoot } from "./builder.ts";
+import { planInstalls } from "./install-plan.ts";
+import { openProject } from "./project.ts";
+import type { Project } from "./project.ts";
+import { checkVercelJson, noVercelJson, parseVercelJson } from "./vercel-json.ts";
+import type { BuildEntry, FunctionEntry, VercelJson } from "./vercel-json.ts";
+
+export interface PlanRequest {
+  readonly tree: SourceTree;
+  /** Bytes of a file of the tree. */
+  readonly readFile: (path: string) => Promise<Buffer>;
+  readonly settings: ProjectSettings;
+  readonly prebuilt: boolean;
+  readonly target: Target;
+  /** vercel.json as the client sent it beside the files; used when the tree has none. */
+  readonly vercelJson?: unknown;
+}
+
+export interface Plan {
+  /** Slug of the framework: `nextjs`; null when there is none. */
+  readonly framework: string | null;
+  /** Where the project is in the tree: "" or `apps/web`. */
+  readonly rootDirectory: string;
+  /** The tree has the finished `.vercel/output`; neither `outputs` nor `routes` nor `job` say anything. */
+  readonly prebuilt: boolean;
+  /** Output path → file of the source. */
+  readonly outputs: Readonly<Record<string, StaticOutput>>;
+  /** What the sandbox has to do, null: nothing, and `routes` are final. */
+  readonly job: PlannedJob | null;
+  readonly routes: readonly Route[];
+  readonly caseSensitive: boolean;
+  /** For the build's log. */
+  readonly warnings: readonly string[];
+}
+
+/** Builders for servers: ours takes their place. */
+const serverBuilders = ["express", "hono", "h3", "koa", "nestjs", "elysia", "fastify", "backends"].map((name) => `@vercel/${name}`);
+/** Vercel builders that the worker can run: dependencies of Mayfly. */
+const vercelBuilders = ["@vercel/next"];
+
+/**
+ * @throws MayflyError INVALID_VERCEL_JSON, BUILDER_NOT_FOUND, BUILD_OUTPUT_UNSUPPORTED, or BUILD_FAILED with what is wrong in the project
+ */
+export async function planBuild(request: PlanRequest): Promise<Plan> {
+  const project = openProject(request.tree, request.readFile, request.prebuilt ? null : request.settings.rootDirectory);
+  const { rootDirectory } = project;
+  const vercelJson = await readVercelJson(request, project);
+  const base = { rootDirectory, caseSensitive: vercelJson.caseSensitive };
+  if (request.prebuilt) {
+    if (!project.has(`${outputRoot}/config.json`)) {
+      throw new MayflyError("BUILD_OUTPUT_INVALID", `There is no ${outputRoot}/config.json: run the build before a prebuilt deployment.`);
+    }
+    return { ...base, framework: null, prebuilt: true, outputs: {}, job: null, routes: [], warnings: [] };
+  }
+  const packageJson = await readPackageJson(project);
+  const { settings, framework } = await chooseSettings(request.settings, vercelJson, project);
+  const detected =
+    vercelJson.builds.length > 0
+      ? { builders: expandBuilds(vercelJson.builds, project.files), routes: [], warnings: [] }
+      : await detect({ project, packageJson, settings, framework, vercelJson });
+  const warnings = [...vercelJson.warnings, ...detected.warnings];
+  const outputs: (readonly [string, StaticOutput])[] = [];
+  const steps: BuildStep[] = [];
+  const hasFunctions = detected.builders.some((builder) => builder.use === "@vercel/node");
+  for (const builder of detected.builders) {
+    if (builder.use === "@vercel/static") {
+      const options = { hasFunctions, cleanUrls: vercelJson.cleanUrls === true };
+      for (const output of await takeStatic(builder, project, options, warnings)) outputs.push(output);
+    } else {
+      steps.push(await toStep(builder, project, vercelJson.functions));
+    }
+  }
+  const { mergeRoutes } = await import("@vercel/routing-utils");
+  const user = vercelJson.routes;
+  const routes = mergeRoutes({
+    userRoutes: [...user] as never,
+    builds: [{ use: "@vercel/zero-config-routes", entrypoint: "/", routes: [...detected.routes] as never }],
+  }) as readonly Route[];
+  const job =
+    steps.length === 0
+      ? null
+      : {
+          rootDirectory,
+          settings,
+          installs: await planInstalls({ project, settings, steps }),
+          steps,
+          routes: { user, detected: detected.routes },
+          cleanUrls: vercelJson.cleanUrls === true,
+          target: request.target,
+        };
+  return { ...base, framework, prebuilt: false, outputs: Object.fromEntries(outputs), job, routes, warnings };
+}
+
+// ── files that say what to do ─────────────────────────────────────────────────────────────────────────────────────────
+
+async function readVercelJson(request: PlanRequest, project: Project): Promise<VercelJson> {
+  if (project.has("vercel.json") && !request.prebuilt) return parseVercelJson((await project.read("vercel.json")).toString("utf8"));
+  return request.vercelJson === undefined || request.vercelJson === null ? noVercelJson : checkVercelJson(request.vercelJson);
+}
+
+type PackageJson = Readonly<Record<string, unknown>>;
+
+async function readPackageJson(project: Project): Promise<PackageJson | null> {
+  if (!project.has("package.json")) return null;
+  try {
+    const value: unknown = JSON.parse((await project.read("package.json")).toString("utf8").replace(/^\uFEFF/, ""));
+    if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error("it must hold an object");
+    return value as PackageJson;
+  } catch (error) {
+    throw new MayflyError("BUILD_FAILED", `package.json is not valid: ${messageOf(error)}.`, { cause: error });
+  }
+}
+
+// ── detection ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** vercel.json wins over the project's settings; a framework that neither names is detected. */
+async function chooseSettings(
+  settings: ProjectSettings,
+  vercelJson: VercelJson,
+  project: Project,
+): Promise<{ settings: ProjectSettings; framework: string | null }> {
+  const merged = { ...settings, ...vercelJson.settings };
+  let { framework } = merged;
+  if (framework === null && vercelJson.settings.framework === undefined && vercelJson.builds.length === 0)
+    framework = await detectFramework(project);
+  return { settings: { ...merged, framework }, framework };
+}
+
+async function detectFramework(project: Project): Promise<string | null> {
+  const [{ detectFrameworkRecord, DetectorFilesystem }, { frameworkList }] = await Promise.all([
+    import("@vercel/fs-detectors"),
+    import("@vercel/frameworks"),
+  ]);
+  const fs = projectFilesystem(DetectorFilesystem, project);
+  const record = await detectFrameworkRecord({ fs, frameworkList, useExperimentalFrameworks: false });
+  return record?.slug ?? null;
+}
+
+/** The tree as fs-detectors wants to see one. The class comes late, with its package: importing that takes long. */
+function projectFilesystem(Base: typeof DetectorFilesystem, project: Project): DetectorFilesystem {
+  type Entry = { name: string; path: string; type: "file" | "dir" };
+  const directories = new Map<string, Map<string, Entry>>([["", new Map()]]);
+  for (const path of project.files) {
+    const parts = path.split("/");
+    for (let depth = 0; depth < parts.length; depth++) {
+      const parent = parts.slice(0, depth).join("/");
+      const own = parts.slice(0, depth + 1).join("/");
+      const isFile = depth === parts.length - 1;
+      directories.get(parent)?.set(parts[depth]!, { name: parts[depth]!, path: own, type: isFile ? "file" : "dir" });
+      if (!isFile && !directories.has(own)) directories.set(own, new Map());
+    }
+  }
+  class ProjectFilesystem extends Base {
+    readonly #directory: string;
+    constructor(directory: string) {
+      super();
+      this.#directory = directory;
+    }
+    #at(name: string): string {
+      const path = posix.join("/", this.#directory, name).slice(1);
+      return path.replace(/\/$/, "");
+    }
+    protected async _hasPath(name: string): Promise<boolean> {
+      return project.has(this.#at(name)) || directories.has(this.#at(name));
+    }
+    protected async _isFile(name: string): Promise<boolean> {
+      return project.has(this.#at(name));
+    }
+    protected async _readFile(name: string): Promise<Buffer> {
+      return project.read(this.#at(name));
+    }
+    protected async _readdir(name: string): Promise<Entry[]> {
+      return [...(directories.get(this.#at(name))?.values() ?? [])];
+    }
+    protected _chdir(name: string): DetectorFilesystem {
+      return new ProjectFilesystem(this.#at(name));
+    }
+  }
+  return new ProjectFilesystem("");
+}
+
+interface DetectedBuilder {
+  readonly use: string;
+  readonly src: string;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+interface Detected {
+  readonly builders: readonly DetectedBuilder[];
+  readonly routes: readonly Route[];
+  readonly warnings: readonly string[];
+}
+
+async function detect(facts: {
+  project: Project;
+  packageJson: PackageJson | null;
+  settings: ProjectSettings;
+  framework: string | null;
+  vercelJson: VercelJson;
+}): Promise<Detected> {
+  const { project, packageJson, settings, framework, vercelJson } = facts;
+  const [{ detectBuilders }, { appendRoutesToPhase }] = await Promise.all([
+    import("@vercel/fs-detectors"),
+    import("@vercel/routing-utils"),
+  ]);
+  const result = await detectBuilders(filesThatDecide(project.files, settings.outputDirectory), packageJson as never, {
+    functions: vercelJson.functions as never,
+    ...(vercelJson.cleanUrls === undefined ? {} : { cleanUrls: vercelJson.cleanUrls }),
+    ...(vercelJson.trailingSlash === undefined ? {} : { trailingSlash: vercelJson.trailingSlash }),
+    projectSettings: { ...settings, framework } as never,
+    ignoreBuildScript: true,
+    featHandleMiss: true,
+  });
+  const [failure] = result.errors ?? [];
+  if (failure !== undefined) {
+    const code = /function/.test(failure.code) ? "INVALID_VERCEL_JSON" : "BUILD_FAILED";
+    throw new MayflyError(code, failure.message);
+  }
+  // The order is that of `vercel build`: redirects, rewrites after the file system, errors, then the defaults (miss).
+  let routes = appendRoutesToPhase({ routes: [], newRoutes: result.rewriteRoutes ?? [], phase: "filesystem" });
+  routes = appendRoutesToPhase({
+    routes: [...(result.redirectRoutes ?? []), ...routes],
+    newRoutes: result.errorRoutes ?? [],
+    phase: "error",
+  });
+  routes.push(...(result.defaultRoutes ?? []));
+  const builders = (result.builders ?? [{ use: "@vercel/static", src: "**", config: { zeroConfig: true } }]).map((builder) => ({
+    use: builder.use.replace(/(?<=.)@[^/]*$/, ""),
+    src: builder.src ?? "package.json",
+    config: (builder.config ?? {}) as Readonly<Record<string, unknown>>,
+  }));
+  return { builders, routes: routes as readonly Route[], warnings: result.warnings.map((warning) => warning.message) };
+}
+
+/**
+ * Detection compares every `api/` file with every file: with 10,000 static ones that is too long for a process that also
+ * serves. These are the files that its answer can depend on.
+ */
+function filesThatDecide(files: readonly string[], outputDirectory: string | null): string[] {
+  const kept: string[] = [];
+  const seen = new Set<string>();
+  const representatives = [`${outputDirectory || "public"}/`, "pages/api", "src/pages/api", ""];
+  for (const path of files) {
+    if (path.startsWith("api/") || !path.includes("/")) kept.push(path);
+    else {
+      const prefix = representatives.find((prefix) => path.startsWith(prefix))!;
+      if (!seen.has(prefix)) kept.push(path);
+      seen.add(prefix);
+    }
+  }
+  return kept;
+}
+
+/** Legacy `builds`: one builder for each file that `src` matches; the output keeps its extension. */
+function expandBuilds(builds: readonly BuildEntry[], files: readonly string[]): readonly DetectedBuilder[] {
+  return builds.flatMap((build) => {
+    const use = build.use.replace(/^@now\//, "@vercel/").replace(/(?<=.)@[^/]*$/, "");
+    if (use === "@vercel/static") return [{ use, src: build.src, config: build.config }];
+    const sources = files.filter((path) => path === build.src || posix.matchesGlob(path, build.src));
+    return sources.map((src) => ({ use, src, config: build.config }));
+  });
+}
+
+// ── builders → static files and steps ─────────────────────────────────────────────────────────────────────────────────
+
+/** Never published: what configures the project and what may hold secrets. */
+const privateFile = /^(?:vercel\.json|now\.json|\.vercelignore|\.nowignore|\.gitignore|\.npmrc|\.yarnrc(?:\.yml)?|\.env.*)$/;
+const packageFile =
+  /^(?:package\.json|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|pnpm-workspace\.yaml|bun\.lockb?)$/;
+
+function isPublished(path: string, hasFunctions: boolean): boolean {
+  if (privateFile.test(path) || packageFile.test(path) || path.startsWith(".git/") || path.startsWith(".vercel/")) return false;
+  if (/(?:^|\/)node_modules\//.test(path)) return false;
+  return !(hasFunctions && (path.startsWith("api/") || path === "README.md" || /^middleware\.[jt]s$/.test(path)));
+}
+
+async function takeStatic(
+  builder: DetectedBuilder,
+  project: Project,
+  options: { readonly hasFunctions: boolean; readonly cleanUrls: boolean },
+  warnings: string[],
+): Promise<readonly (readonly [string, StaticOutput])[]> {
+  const directory = builder.config["outputDirectory"];
+  const prefix = typeof directory === "string" && directory !== "" ? `${directory.replace(/^\.?\/|\/+$/g, "")}/` : "";
+  // Detection's own globs say no more than the prefix and the exceptions above; only a glob of `builds` does.
+  const glob = builder.config["zeroConfig"] === true ? undefined : builder.src;
+  const outputs: (readonly [string, StaticOutput])[] = [];
+  for (const path of project.files) {
+    if (!path.startsWith(prefix) || (prefix === "" && !isPublished(path, options.hasFunctions))) continue;
+    if (glob !== undefined && path !== glob && !posix.matchesGlob(path, glob)) continue;
+    const file = await followLink(path, project);
+    if (file === undefined) {
+      warnings.push(`"${path}" is a symbolic link to nothing in the project; it is left out.`);
+      continue;
+    }
+    const output = path.slice(prefix.length);
+    if (options.cleanUrls && output.endsWith(".html")) {
+      outputs.push([output.slice(0, -".html".length), { kind: "static", file, contentType: "text/html; charset=utf-8" }]);
+    } else outputs.push([output, { kind: "static", file }]);
+  }
+  return outputs;
+}
+
+/** The file itself, or the one that a symbolic link leads to; undefined when that is no file of the project. */
+async function followLink(path: string, project: Project): Promise<FileRef | undefined> {
+  let at = path;
+  for (let hops = 0; hops < 8; hops++) {
+    const file = project.ref(at);
+    if (file === undefined || (file.mode & 0o170000) !== 0o120000) return file;
+    at = posix.join(posix.dirname(at), (await project.read(at)).toString("utf8"));
+  }
+  return undefined;
+}
+
+async function toStep(builder: DetectedBuilder, project: Project, functions: Readonly<Record<string, FunctionEntry>>): Promise<BuildStep> {
+  const { use, src, config } = builder;
+  if (config["middleware"] === true) {
+    throw new MayflyError("BUILD_OUTPUT_UNSUPPORTED", `"${src}" is routing middleware, which is not supported yet. Remove it to deploy.`);
+  }
+  const base = { use: "", entrypoint: src, output: "", server: false, config, functionSettings: {} };
+  if (use === "@vercel/node") {
+    const output = config["zeroConfig"] === true ? src.slice(0, -extname(src).length) : src;
+    return { ...base, builder: "node", output, functionSettings: settingsOf(src, functions) };
+  }
+  if (serverBuilders.includes(use)) {
+    const entrypoint = await findServer(project, use.slice("@vercel/".length));
+    return { ...base, builder: "node", entrypoint, output: "index", server: true, functionSettings: settingsOf(entrypoint, functions) };
+  }
+  if (use === "@vercel/static-build") return { ...base, builder: "script" };
+  if (vercelBuilders.includes(use)) return { ...base, builder: "vercel", use };
+  throw new MayflyError("BUILDER_NOT_FOUND", `"${src}" needs the builder "${use}", which Mayfly does not have.`);
+}
+
+function settingsOf(path: string, functions: unknown): FunctionSettings {
+  for (const [glob, entry] of Object.entries((functions ?? {}) as Readonly<Record<string, FunctionEntry>>)) {
+    if (glob !== path && !posix.matchesGlob(path, glob)) continue;
+    const { memory, maxDuration, includeFiles, excludeFiles, regions } = entry;
+    return JSON.parse(JSON.stringify({ memory, maxDuration, includeFiles, excludeFiles, regions })) as FunctionSettings;
+  }
+  return {};
+}
+
+const serverNames = ["app", "index", "server", "main", "src/app", "src/index", "src/server", "src/main"];
+const serverExtensions = ["js", "mjs", "cjs", "ts", "mts", "cts"];
+
+/** The first of the usual files that mentions the framework; `backends` is a plain server. */
+async function findServer(project: Project, framework: string): Promise<string> {
+  const mention = framework === "backends" ? "" : framework === "nestjs" ? "@nestjs/core" : framework;
+  const candidates = serverNames
+    .flatMap((name) => serverExtensions.map((extension) => `${name}.${extension}`))
+    .filter((path) => project.has(path));
+  for (const path of candidates) {
+    if ((await project.read(path)).includes(mention)) return path;
+  }
+  throw new MayflyError("BUILDER_NOT_FOUND", `No file of this ${framework} project starts a server: tried ${serverNames.join(", ")}.`);
+}

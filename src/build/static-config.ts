@@ -1,0 +1,44 @@
+/**
+ * What a Function's file says about itself without being run: `export const config = { runtime: "edge", maxDuration: 60 }`,
+ * `module.exports.config = …`, or `export const maxDuration = 60`. Only literals are understood; anything else is as if it
+ * were not there, which is safe because the platform's own limits hold anyway.
+ */
+
+export interface StaticConfig {
+  readonly runtime?: string;
+  readonly maxDuration?: number;
+  readonly memory?: number;
+  readonly regions?: readonly string[];
+}
+
+export function readStaticConfig(source: string): StaticConfig {
+  if (!/\b(?:config|runtime|maxDuration|memory|regions)\b/.test(source)) return {};
+  const text = source.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+  const object = objectAfter(text, /(?:\bexport\s+const\s+config\b[^={;]*|\b(?:module\.)?exports\.config\s*)=\s*(?=\{)/);
+  const value = (name: string, literal: string): string | undefined =>
+    new RegExp(`(?:^|[{,\\s])["']?${name}["']?\\s*:\\s*(${literal})`).exec(object)?.[1] ??
+    new RegExp(`^\\s*export\\s+const\\s+${name}\\b[^=;]*=\\s*(${literal})`, "m").exec(text)?.[1];
+  const runtime = value("runtime", `"[^"\\n]*"|'[^'\\n]*'`)?.slice(1, -1);
+  const maxDuration = value("maxDuration", `\\d+`);
+  const memory = value("memory", `\\d+`);
+  const regions = value("regions", `\\[[^\\]]*\\]`);
+  return {
+    ...(runtime === undefined ? {} : { runtime }),
+    ...(maxDuration === undefined ? {} : { maxDuration: Number(maxDuration) }),
+    ...(memory === undefined ? {} : { memory: Number(memory) }),
+    ...(regions === undefined ? {} : { regions: [...regions.matchAll(/["']([\w-]+)["']/g)].map((match) => match[1]!) }),
+  };
+}
+
+/** The text of the object literal that follows `start`, or "". */
+function objectAfter(text: string, start: RegExp): string {
+  const match = start.exec(text);
+  if (match === null) return "";
+  const from = match.index + match[0].length;
+  let depth = 0;
+  for (let index = from; index < text.length; index++) {
+    if (text[index] === "{") depth++;
+    else if (text[index] === "}" && --depth === 0) return text.slice(from, index + 1);
+  }
+  return "";
+}

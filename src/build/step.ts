@@ -1,0 +1,24 @@
+/** What every builder inside the sandbox is given, and what it gives back. */
+import type { Route } from "../model.ts";
+import type { BuildJob, BuildStep } from "./builder.ts";
+
+export interface BuildContext {
+  readonly job: Omit<BuildJob, "env">;
+  /** Absolute path of the uploaded tree. */
+  readonly repository: string;
+  /** Absolute path of the project's root. */
+  readonly work: string;
+  /** Absolute path of `.vercel/output`. */
+  readonly output: string;
+}
+
+/** What a step adds to `config.json`. */
+export interface StepResult {
+  readonly routes: readonly Route[];
+  /** Static file → the path and type it is served at. */
+  readonly overrides: Readonly<Record<string, { readonly path?: string; readonly contentType?: string }>>;
+  /** The step wrote the whole of `.vercel/output` itself, `config.json` too. */
+  readonly complete?: boolean;
+}
+
+export type RunStep = (step: BuildStep, context: BuildContext) => Promise<StepResult>;

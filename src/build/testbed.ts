@@ -1,0 +1,165 @@
+/** For tests of this room: projects written as records, planned and built with real blobs and real sandboxes. */
+import { execFileSync } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { openDiskBlobs } from "../blobs/disk.ts";
+import type { BlobStore } from "../blobs/blob-store.ts";
+import { systemClock } from "../clock.ts";
+import { loadConfig } from "../config.ts";
+import type { Config } from "../config.ts";
+import { MayflyError } from "../errors.ts";
+import type { FileTree, FunctionSpec, ProjectSettings, SourceTree } from "../model.ts";
+import type { SandboxDriver } from "../sandbox/sandbox.ts";
+import { openOciSandboxes } from "../sandbox/oci.ts";
+import { openProcessSandboxes } from "../sandbox/process.ts";
+import { runBuild } from "./build.ts";
+import type { BuildResult } from "./build.ts";
+import { planBuild } from "./plan.ts";
+import type { Plan } from "./plan.ts";
+import { createToolchains } from "./toolchain.ts";
+
+/** Path → content; `{ link }` is a symbolic link. */
+export type Files = Readonly<Record<string, string | Uint8Array | { readonly link: string }>>;
+
+export interface BuildOptions {
+  readonly settings?: Partial<ProjectSettings>;
+  readonly prebuilt?: boolean;
+  readonly vercelJson?: unknown;
+  readonly config?: Partial<Config>;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly buildEnv?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
+export interface Testbed extends AsyncDisposable {
+  readonly blobs: BlobStore;
+  readonly sandboxes: SandboxDriver;
+  plan(files: Files, options?: BuildOptions): Promise<Plan>;
+  build(files: Files, options?: BuildOptions): Promise<BuildResult & { readonly log: readonly string[] }>;
+  /** Path in a Function's bundle → its text. */
+  bundle(spec: FunctionSpec | undefined): Promise<Readonly<Record<string, string>>>;
+  text(result: BuildResult, path: string): Promise<string>;
+  /** Files of `examples/<name>` as they are uploaded. */
+  example(name: string): Promise<Files>;
+  /** Names left in the scratch directory. */
+  leftovers(): Promise<readonly string[]>;
+}
+
+const noSettings: ProjectSettings = {
+  framework: null,
+  buildCommand: null,
+  installCommand: null,
+  outputDirectory: null,
+  rootDirectory: null,
+  nodeVersion: null,
+};
+
+/** Package managers are fetched once for all test runs. */
+const toolchainDirectory = resolve(import.meta.dirname, "../../node_modules/.cache/mayfly-toolchains");
+
+/** The registry that this machine's npm uses. */
+function npmRegistry(): string {
+  return execFileSync("npm", ["config", "get", "registry"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+}
+
+/** Whether packages can be installed here; a test of installs is skipped where not. */
+export async function hasRegistry(): Promise<boolean> {
+  try {
+    const response = await fetch(new URL("ms", npmRegistry()), { signal: AbortSignal.timeout(10_000) });
+    await response.body?.cancel();
+    return response.ok;
+  } catch {
+    return false;
+  }
+}
+
+export async function openTestbed(): Promise<Testbed> {
+  const data = await mkdtemp(join(tmpdir(), "mayfly-build-"));
+  const blobs = openDiskBlobs({ directory: join(data, "blobs") });
+  const options = { dataDirectory: data, nodeBinary: process.execPath, networkAllow: [] };
+  // MAYFLY_SANDBOX=oci runs the same tests in real sandboxes.
+  const isOci = loadConfig({}, process.env).sandbox === "oci";
+  const sandboxes: SandboxDriver = isOci ? await openOciSandboxes(options) : await openProcessSandboxes(options);
+  const workRoot = join(data, "builds");
+  const registry = npmRegistry();
+  const base = { ...loadConfig({}, {}), npmRegistry: registry };
+  const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry });
+
+  const store = async (files: Files): Promise<SourceTree> => {
+    const tree: [string, SourceTree[string]][] = [];
+    for (const [path, content] of Object.entries(files)) {
+      const isLink = typeof content === "object" && "link" in content;
+      const { digest, size } = await blobs.put(isLink ? content.link : content);
+      tree.push([path, { digest, size, mode: isLink ? 0o120777 : 0o100644 }]);
+    }
+    return Object.fromEntries(tree);
+  };
+  const planTree = (tree: SourceTree, options: BuildOptions): Promise<Plan> =>
+    planBuild({
+      tree,
+      readFile: (path) => blobs.read(tree[path]!.digest),
+      settings: { ...noSettings, ...options.settings },
+      prebuilt: options.prebuilt ?? false,
+      target: "production",
+      vercelJson: options.vercelJson,
+    });
+
+  return {
+    blobs,
+    sandboxes,
+    plan: async (files, options = {}) => planTree(await store(files), options),
+    async build(files, options = {}) {
+      const tree = await store(files);
+      const plan = await planTree(tree, options);
+      const log: string[] = [];
+      const result = await runBuild({
+        plan,
+        tree,
+        deployment: { id: "dpl_test", host: "test-123456789.localhost", projectId: "prj_test", target: "production" },
+        env: options.env ?? {},
+        buildEnv: options.buildEnv ?? {},
+        sandboxes,
+        blobs,
+        toolchains,
+        config: { ...base, ...options.config },
+        workRoot,
+        log: (line) => log.push(line),
+        signal: options.signal ?? new AbortController().signal,
+        clock: systemClock,
+      }).catch((error: unknown) => {
+        // What a test that fails unexpectedly needs to be understood.
+        throw error instanceof MayflyError ? Object.assign(error, { log }) : error;
+      });
+      return { ...result, log };
+    },
+    async bundle(spec) {
+      const tree = JSON.parse((await blobs.read(spec!.bundleDigest)).toString("utf8")) as FileTree;
+      const files: [string, string][] = [];
+      for (const [path, file] of Object.entries(tree)) files.push([path, (await blobs.read(file.digest)).toString("utf8")]);
+      return Object.fromEntries(files);
+    },
+    async text(result, path) {
+      const output = result.outputs[path];
+      if (output?.kind !== "static") throw new Error(`"${path}" is not a static output`);
+      return (await blobs.read(output.file.digest)).toString("utf8");
+    },
+    async example(name) {
+      const directory = resolve(import.meta.dirname, "../../examples", name);
+      const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+      const paths = entries
+        .filter((entry) => entry.isFile())
+        .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1));
+      const uploaded = paths.filter((path) => !/(?:^|\/)(?:node_modules|\.next|\.vercel)\//.test(path));
+      return Object.fromEntries(await Promise.all(uploaded.map(async (path) => [path, await readFile(join(directory, path))] as const)));
+    },
+    async leftovers() {
+      return readdir(workRoot).catch(() => []);
+    },
+    async [Symbol.asyncDispose]() {
+      await sandboxes.close();
+      await blobs.close();
+      await rm(data, { recursive: true, force: true });
+    },
+  };
+}

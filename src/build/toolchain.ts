@@ -1,0 +1,92 @@
+/**
+ * Package managers for builds: fetched once with the host's npm (no scripts run), kept by exact version below the data
+ * directory and mounted read-only. A toolchain is whole or absent: it is renamed into its place.
+ */
+import { access, lstat, mkdir, rename, rm, symlink } from "node:fs/promises";
+import { join, relative, resolve } from "node:path";
+import { errnoOf, MayflyError, messageOf } from "../errors.ts";
+import { randomId } from "../names.ts";
+import { fetchNpmPackage } from "../npm-package.ts";
+import type { PackageManager, PackageManagerName } from "./builder.ts";
+
+export interface Toolchains {
+  /**
+   * Host directory of a package manager; its programs are in `bin/`.
+   * @throws MayflyError INSTALL_FAILED when it cannot be fetched
+   */
+  directory(manager: PackageManager): Promise<string>;
+}
+
+export interface ToolchainsOptions {
+  /** Made when needed. */
+  readonly directory: string;
+  /** Empty: npm's own setting. */
+  readonly npmRegistry: string;
+}
+
+interface Recipe {
+  readonly package: string;
+  /** Name in `bin/` → file in the package. */
+  readonly bin: Readonly<Record<string, string>>;
+}
+
+const fetchMsMax = 300_000;
+const bunPackage = process.arch === "arm64" ? "@oven/bun-linux-aarch64" : "@oven/bun-linux-x64";
+
+const recipes: Readonly<Record<PackageManagerName, Recipe>> = {
+  npm: { package: "npm", bin: { npm: "bin/npm-cli.js", npx: "bin/npx-cli.js" } },
+  pnpm: { package: "pnpm", bin: { pnpm: "bin/pnpm.cjs", pnpx: "bin/pnpx.cjs" } },
+  yarn: { package: "yarn", bin: { yarn: "bin/yarn.js", yarnpkg: "bin/yarn.js" } },
+  "yarn-berry": { package: "@yarnpkg/cli-dist", bin: { yarn: "bin/yarn.js", yarnpkg: "bin/yarn.js" } },
+  bun: { package: bunPackage, bin: { bun: "bin/bun", bunx: "bin/bun" } },
+};
+
+export function createToolchains(options: ToolchainsOptions): Toolchains {
+  const root = resolve(options.directory);
+  const running = new Map<string, Promise<string>>();
+  return {
+    directory(manager) {
+      const place = join(root, `${manager.name}@${manager.version}`);
+      let fetching = running.get(place);
+      if (fetching === undefined) {
+        fetching = fetchToolchain(manager, place, options.npmRegistry);
+        running.set(place, fetching);
+        fetching.catch(() => running.delete(place));
+      }
+      return fetching;
+    },
+  };
+}
+
+async function fetchToolchain(manager: PackageManager, place: string, registry: string): Promise<string> {
+  if (await exists(join(place, "bin"))) return place;
+  const recipe = recipes[manager.name];
+  const incoming = `${place}.${randomId(8)}`;
+  try {
+    await mkdir(join(incoming, "bin"), { recursive: true });
+    await fetchNpmPackage({ spec: `${recipe.package}@${manager.version}`, directory: incoming, registry, msMax: fetchMsMax });
+    for (const [name, file] of Object.entries(recipe.bin)) {
+      const program = join(incoming, "node_modules", recipe.package, file);
+      if (await exists(program)) await symlink(relative(join(incoming, "bin"), program), join(incoming, "bin", name));
+    }
+    await rename(incoming, place);
+  } catch (error) {
+    await rm(incoming, { recursive: true, force: true });
+    if (["ENOTEMPTY", "EEXIST"].includes(errnoOf(error) ?? "") && (await exists(join(place, "bin")))) return place;
+    throw new MayflyError("INSTALL_FAILED", `Cannot fetch ${manager.name} ${manager.version}: ${messageOf(error).slice(0, 2000)}`, {
+      cause: error,
+    });
+  }
+  return place;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () =>
+      lstat(path).then(
+        () => true,
+        () => false,
+      ),
+  );
+}

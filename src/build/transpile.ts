@@ -1,0 +1,143 @@
+/**
+ * One source file → what runs: TypeScript and JSX become JavaScript, and ECMAScript modules in packages that do not say
+ * `"type": "module"` become CommonJS, as on Vercel, so that imports without extension work. Each file by itself, once.
+ * Hides esbuild, which is started only when there is something to do. A syntax error never fails the build: the Function
+ * throws it when it is loaded.
+ */
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { messageOf } from "../errors.ts";
+
+export interface Transpiled {
+  /** Absolute path that the code goes to: `a.ts` → `a.js`. */
+  readonly path: string;
+  readonly code: string;
+}
+
+type Format = "cjs" | "esm";
+
+/** TypeScript files. */
+export const typed = /\.[cm]?tsx?$/;
+const moduleSyntax = /^\s*(?:import|export)\b/m;
+
+export class Transpiler {
+  readonly #top: string;
+  readonly #nodeMajor: Promise<number>;
+  readonly #files = new Map<string, Promise<Transpiled | null>>();
+  readonly #scopes = new Map<string, Promise<string | null>>();
+  readonly #tsconfigs = new Map<string, Promise<string | undefined>>();
+
+  /** @param top directory above which nothing is looked at @param nodeMajor what the code is to run on */
+  constructor(top: string, nodeMajor: Promise<number>) {
+    this.#top = top;
+    this.#nodeMajor = nodeMajor;
+  }
+
+  /** null: the file runs as it is. */
+  transpile(path: string): Promise<Transpiled | null> {
+    let file = this.#files.get(path);
+    if (file === undefined) this.#files.set(path, (file = this.#transpile(path)));
+    return file;
+  }
+
+  /** The `package.json` that says how the file is to be understood, or null. */
+  scope(path: string): Promise<string | null> {
+    return this.#scope(dirname(path));
+  }
+
+  async #transpile(path: string): Promise<Transpiled | null> {
+    if (path.includes("/node_modules/") || path.endsWith(".d.ts")) return null;
+    const isTyped = typed.test(path);
+    if (!isTyped && !/\.jsx?$/.test(path)) return null;
+    const source = await readFile(path, "utf8");
+    const format = await this.#format(path);
+    if (!isTyped && path.endsWith(".js") && (format === "esm" || !moduleSyntax.test(source))) return null;
+    const target = isTyped ? path.replace(/\.([cm]?)tsx?$/, ".$1js") : path;
+    try {
+      return { path: target, code: await this.#emit(path, source, format) };
+    } catch (error) {
+      const message = messageOf(error).replaceAll(`${this.#top}/`, "");
+      console.error(`Warning: ${message}`);
+      // JavaScript says itself what is wrong with it when it is loaded.
+      return isTyped ? { path: target, code: `throw new SyntaxError(${JSON.stringify(message)});\n` } : null;
+    }
+  }
+
+  async #format(path: string): Promise<Format> {
+    if (path.endsWith(".mts")) return "esm";
+    if (path.endsWith(".cts")) return "cjs";
+    const scope = await this.scope(path);
+    if (scope === null) return "cjs";
+    try {
+      const json: unknown = JSON.parse(await readFile(scope, "utf8"));
+      return (json as { type?: unknown } | null)?.type === "module" ? "esm" : "cjs";
+    } catch {
+      return "cjs";
+    }
+  }
+
+  async #emit(path: string, source: string, format: Format): Promise<string> {
+    const { transform } = await import("esbuild");
+    const loader = path.endsWith(".tsx") ? "tsx" : typed.test(path) ? "ts" : "jsx";
+    const tsconfigRaw = await this.#tsconfig(dirname(path));
+    const options = {
+      loader,
+      sourcefile: path,
+      platform: "node",
+      target: `node${await this.#nodeMajor}`,
+      logLevel: "silent",
+      ...(tsconfigRaw === undefined ? {} : { tsconfigRaw }),
+      ...(tsconfigRaw === undefined || /"jsx"\s*:\s*"preserve"/.test(tsconfigRaw) ? { jsx: "automatic" as const } : {}),
+    } as const;
+    // CommonJS has neither import.meta nor top-level await; Node finds out by itself that such a file is a module.
+    const isModuleOnly = format === "cjs" && /\bimport\.meta\b/.test(source);
+    let code: string;
+    try {
+      code = (await transform(source, { ...options, format: isModuleOnly ? "esm" : format })).code;
+    } catch (error) {
+      if (format !== "cjs" || !/top-level await/i.test(messageOf(error))) throw error;
+      code = (await transform(source, { ...options, format: "esm" })).code;
+    }
+    // `import "./x.ts"` names a file that is x.js from now on.
+    return code.replaceAll(/(\bfrom\s*|\bimport\s*\(?\s*|\brequire\(\s*)("\.{1,2}\/[^"\n]*)\.([cm]?)tsx?"/g, '$1$2.$3js"');
+  }
+
+  #scope(directory: string): Promise<string | null> {
+    return cached(this.#scopes, directory, async () => {
+      const path = join(directory, "package.json");
+      if ((await readText(path)) !== undefined) return path;
+      return directory === this.#top || directory === dirname(directory) ? null : this.#scope(dirname(directory));
+    });
+  }
+
+  /** Text of the nearest tsconfig.json, if esbuild can read it. */
+  #tsconfig(directory: string): Promise<string | undefined> {
+    return cached(this.#tsconfigs, directory, async () => {
+      const text = await readText(join(directory, "tsconfig.json"));
+      if (text === undefined)
+        return directory === this.#top || directory === dirname(directory) ? undefined : this.#tsconfig(dirname(directory));
+      try {
+        const { transform } = await import("esbuild");
+        await transform("", { loader: "ts", tsconfigRaw: text, logLevel: "silent" });
+        return text;
+      } catch (error) {
+        console.error(`Warning: tsconfig.json is ignored: ${messageOf(error)}`);
+        return undefined;
+      }
+    });
+  }
+}
+
+function cached<Value>(map: Map<string, Promise<Value>>, key: string, make: () => Promise<Value>): Promise<Value> {
+  let value = map.get(key);
+  if (value === undefined) map.set(key, (value = make()));
+  return value;
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * vercel.json: parsed, checked, and its routes transformed. A key that is unknown here is only warned about; a known key
+ * of a wrong type fails the deployment, with the path in the file and what would be right.
+ */
+import { getTransformedRoutes } from "@vercel/routing-utils";
+import { MayflyError, messageOf } from "../errors.ts";
+import type { ProjectSettings, Route } from "../model.ts";
+
+/** Largest vercel.json in bytes. */
+export const vercelJsonBytesMax = 1024 * 1024;
+
+/** One entry of `functions`. */
+export interface FunctionEntry {
+  readonly memory?: number;
+  readonly maxDuration?: number | "max";
+  readonly includeFiles?: string;
+  readonly excludeFiles?: string;
+  readonly runtime?: string;
+  readonly regions?: readonly string[];
+}
+
+/** One entry of the legacy `builds`. */
+export interface BuildEntry {
+  readonly src: string;
+  readonly use: string;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+export interface VercelJson {
+  /** What it says instead of the project's settings; a key is present when the file has it. */
+  readonly settings: Partial<ProjectSettings>;
+  readonly functions: Readonly<Record<string, FunctionEntry>>;
+  readonly builds: readonly BuildEntry[];
+  readonly cleanUrls: boolean | undefined;
+  readonly trailingSlash: boolean | undefined;
+  readonly routes: readonly Route[];
+  /** Route patterns of the whole deployment match case-sensitively. */
+  readonly caseSensitive: boolean;
+  readonly warnings: readonly string[];
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+const settingKeys = ["framework", "buildCommand", "installCommand", "outputDirectory"] as const;
+/** Known, and of no effect here: said once in the build's log. */
+const withoutEffect = ["crons", "images", "regions", "wildcard", "env", "build", "fluid", "bunVersion", "functionFailoverRegions"];
+const silent = [
+  "$schema",
+  "version",
+  "name",
+  "alias",
+  "scope",
+  "public",
+  "github",
+  "git",
+  "devCommand",
+  "ignoreCommand",
+  "relatedProjects",
+];
+const known = ["cleanUrls", "trailingSlash", "redirects", "headers", "rewrites", "routes", "functions", "builds", "rootDirectory"];
+
+/** vercel.json of a project that has none. */
+export const noVercelJson: VercelJson = {
+  settings: {},
+  functions: {},
+  builds: [],
+  cleanUrls: undefined,
+  trailingSlash: undefined,
+  routes: [],
+  caseSensitive: false,
+  warnings: [],
+};
+
+/** @throws MayflyError INVALID_VERCEL_JSON */
+export function parseVercelJson(text: string): VercelJson {
+  if (Buffer.byteLength(text) > vercelJsonBytesMax) throw invalid(`is larger than ${vercelJsonBytesMax} bytes`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text.replace(/^\uFEFF/, ""));
+  } catch (error) {
+    throw invalid(`is not valid JSON: ${messageOf(error)}`);
+  }
+  return checkVercelJson(value);
+}
+
+/**
+ * The same for a value that is parsed already (a client may send it in a create call).
+ * @throws MayflyError INVALID_VERCEL_JSON
+ */
+export function checkVercelJson(value: unknown): VercelJson {
+  if (!isObject(value)) throw invalid("must hold an object");
+  const warnings: string[] = [];
+  for (const key of Object.keys(value)) {
+    if (withoutEffect.includes(key)) warnings.push(`vercel.json: "${key}" has no effect here.`);
+    else if (key === "services" || key === "experimentalServices" || key === "proxy") {
+      throw new MayflyError("BUILD_OUTPUT_UNSUPPORTED", `vercel.json: "${key}" is not supported yet.`);
+    } else if (!silent.includes(key) && !known.includes(key) && !(settingKeys as readonly string[]).includes(key)) {
+      warnings.push(`vercel.json: "${key}" is not known and has no effect.`);
+    }
+  }
+  const cleanUrls = optionalBoolean(value, "cleanUrls");
+  const trailingSlash = optionalBoolean(value, "trailingSlash");
+  for (const key of ["redirects", "rewrites"]) checkRules(value, key, ["source", "destination"]);
+  checkRules(value, "headers", ["source"]);
+  checkRules(value, "routes", []);
+  const builds = parseBuilds(value);
+  const functions = parseFunctions(value);
+  if (builds.length > 0 && Object.keys(functions).length > 0) throw invalid('has both "builds" and "functions"; use "functions" alone');
+  return {
+    settings: parseSettings(value),
+    functions,
+    builds,
+    cleanUrls,
+    trailingSlash,
+    routes: transformRoutes(value),
+    caseSensitive: ["cleanUrls", "headers", "redirects", "rewrites", "trailingSlash"].some((key) => value[key] !== undefined),
+    warnings,
+  };
+}
+
+function parseSettings(value: Json): Partial<ProjectSettings> {
+  const settings: Record<string, string | null> = {};
+  for (const key of settingKeys) {
+    const setting = value[key];
+    if (setting === undefined) continue;
+    if (setting !== null && typeof setting !== "string") throw invalid(`: "${key}" must be a string or null`);
+    settings[key] = setting;
+  }
+  return settings;
+}
+
+function transformRoutes(value: Json): readonly Route[] {
+  if (value["routes"] !== undefined && ["cleanUrls", "trailingSlash", "redirects", "headers", "rewrites"].some((key) => key in value)) {
+    throw invalid(': "routes" cannot be used together with "rewrites", "redirects", "headers", "cleanUrls" or "trailingSlash"');
+  }
+  let result: ReturnType<typeof getTransformedRoutes>;
+  try {
+    result = getTransformedRoutes(structuredClone(value));
+  } catch (error) {
+    throw invalid(`: the routes cannot be understood: ${messageOf(error)}`);
+  }
+  if (result.error) throw invalid(`: ${[result.error.message, ...(result.error.errors ?? [])].join(" ")}`);
+  return (result.routes ?? []) as readonly Route[];
+}
+
+/** Rules are objects with these strings: what the transformation takes for granted. */
+function checkRules(value: Json, key: string, strings: readonly string[]): void {
+  const rules = value[key];
+  if (rules === undefined) return;
+  if (!Array.isArray(rules)) throw invalid(`: "${key}" must be an array`);
+  if (rules.length > 2048) throw invalid(`: "${key}" has ${rules.length} entries; at most 2048 are allowed`);
+  rules.forEach((rule: unknown, index) => {
+    if (!isObject(rule)) throw invalid(`: "${key}[${index}]" must be an object`);
+    for (const name of strings) {
+      if (typeof rule[name] !== "string") throw invalid(`: "${key}[${index}].${name}" must be a string`);
+    }
+    if (key === "headers") {
+      const headers = rule["headers"];
+      if (
+        !Array.isArray(headers) ||
+        !headers.every((header) => isObject(header) && typeof header["key"] === "string" && typeof header["value"] === "string")
+      ) {
+        throw invalid(`: "headers[${index}].headers" must be an array of {"key": "…", "value": "…"}`);
+      }
+    }
+    for (const name of ["has", "missing"]) {
+      const conditions = rule[name];
+      if (
+        conditions !== undefined &&
+        !(Array.isArray(conditions) && conditions.every((one) => isObject(one) && typeof one["type"] === "string"))
+      ) {
+        throw invalid(`: "${key}[${index}].${name}" must be an array of {"type": "header" | "cookie" | "query" | "host", …}`);
+      }
+    }
+  });
+}
+
+function parseFunctions(value: Json): Readonly<Record<string, FunctionEntry>> {
+  const functions = value["functions"];
+  if (functions === undefined) return {};
+  if (!isObject(functions)) throw invalid(': "functions" must be an object of globs');
+  const types: Readonly<Record<string, (entry: unknown) => boolean>> = {
+    memory: (entry) => Number.isInteger(entry),
+    maxDuration: (entry) => entry === "max" || (Number.isInteger(entry) && (entry as number) > 0),
+    includeFiles: (entry) => typeof entry === "string",
+    excludeFiles: (entry) => typeof entry === "string",
+    runtime: (entry) => typeof entry === "string",
+    regions: isStrings,
+  };
+  for (const [glob, entry] of Object.entries(functions)) {
+    if (!isObject(entry)) throw invalid(`: "functions" → "${glob}" must be an object`);
+    for (const [name, setting] of Object.entries(entry)) {
+      if (types[name]?.(setting) === false) {
+        throw invalid(
+          `: "functions" → "${glob}" → "${name}" is ${JSON.stringify(setting)}; see vercel.com/docs/project-configuration#functions`,
+        );
+      }
+    }
+  }
+  return functions as Readonly<Record<string, FunctionEntry>>;
+}
+
+function parseBuilds(value: Json): readonly BuildEntry[] {
+  const builds = value["builds"];
+  if (builds === undefined) return [];
+  if (!Array.isArray(builds)) throw invalid(': "builds" must be an array');
+  return builds.map((build: unknown, index) => {
+    if (!isObject(build) || typeof build["use"] !== "string") throw invalid(`: "builds[${index}].use" must be a string`);
+    const src = build["src"] ?? "package.json";
+    const config = build["config"] ?? {};
+    if (typeof src !== "string" || !isObject(config)) throw invalid(`: "builds[${index}]" must be {"src": "…", "use": "…", "config": {…}}`);
+    return { src: src.replace(/^\.?\//, ""), use: build["use"], config };
+  });
+}
+
+function optionalBoolean(value: Json, key: string): boolean | undefined {
+  const flag = value[key];
+  if (flag !== undefined && typeof flag !== "boolean") throw invalid(`: "${key}" must be true or false`);
+  return flag;
+}
+
+function isStrings(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((one) => typeof one === "string");
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function invalid(what: string): MayflyError {
+  return new MayflyError("INVALID_VERCEL_JSON", `vercel.json ${what}.`.replace("json :", "json:").replace(/\.\.$/, "."));
+}
