@@ -1,0 +1,136 @@
+/** What was captured: build events and Function lines, as newline-delimited JSON that may be followed. */
+import { Readable } from "node:stream";
+import type { Endpoint, EndpointCall } from "./endpoint.ts";
+import { isFinal } from "../deploy/deploy.ts";
+import type { Deployment, LogLine, StoredLogLine } from "../model.ts";
+import { findDeployment, listAliases } from "../store/deployments.ts";
+import type { LogQuery } from "../logs/log-store.ts";
+import { theDeployment } from "./deployments.ts";
+
+/** How often a followed deployment is asked whether it is final: the longest that the last line is late. */
+const statePollMs = 50;
+
+export const logEndpoints: readonly Endpoint[] = [
+  {
+    // The official client opens it beside its poll, and again after a failure until the line with the error has come.
+    method: "GET",
+    path: "/deployments/:idOrHost/events",
+    async handle(call) {
+      const deployment = await theDeployment(call);
+      if (call.query["follow"] === "1") return ndjson(followBuild(call, deployment));
+      const { lines } = await call.context.logs.query({ deploymentId: deployment.id, source: "build" });
+      const events = lines.map((line) => eventJson(line, deployment));
+      return call.query["format"] === "lines" ? ndjson(Readable.from(events)) : events;
+    },
+  },
+  {
+    method: "GET",
+    path: "/projects/:projectId/deployments/:idOrHost/runtime-logs",
+    async handle(call) {
+      const deployment = await theDeployment(call);
+      return ndjson(follow(call, { deploymentId: deployment.id, source: "function" }, (line) => runtimeLogJson(line, deployment)));
+    },
+  },
+  {
+    // Our own client's: build and Function lines alike, as they are kept.
+    method: "GET",
+    path: "/mayfly/deployments/:idOrHost/logs",
+    async handle(call) {
+      const deployment = await theDeployment(call);
+      const query = parseLogQuery(deployment.id, call.query);
+      const { lines, dropped } = await call.context.logs.query(query);
+      const head = [...(dropped > 0 ? [{ dropped }] : []), ...lines];
+      if (call.query["follow"] !== "1") return ndjson(Readable.from(head));
+      const afterSerial = lines.at(-1)?.serial ?? 0;
+      return ndjson(
+        (async function* () {
+          yield* head;
+          yield* follow(call, { ...query, afterSerial }, (line) => line);
+        })(),
+      );
+    },
+  },
+];
+
+function parseLogQuery(deploymentId: string, query: EndpointCall["query"]): LogQuery {
+  return {
+    deploymentId,
+    ...(query["source"] === "build" || query["source"] === "function" ? { source: query["source"] } : {}),
+    ...(query["functionName"] === undefined ? {} : { functionName: query["functionName"] }),
+    ...(query["requestId"] === undefined ? {} : { invocationId: query["requestId"] }),
+    ...(Number(query["since"]) > 0 ? { sinceMs: Number(query["since"]) } : {}),
+    ...(Number(query["limit"]) > 0 ? { limit: Number(query["limit"]) } : {}),
+  };
+}
+
+/** A stream of JSON lines, ended when the client goes or the server closes. */
+function ndjson(events: AsyncIterable<unknown>): Readable {
+  return Readable.from(
+    (async function* () {
+      for await (const event of events) yield JSON.stringify(event) + "\n";
+    })(),
+    { objectMode: false },
+  );
+}
+
+async function* follow(call: EndpointCall, query: LogQuery, toJson: (line: StoredLogLine) => unknown): AsyncIterable<unknown> {
+  for await (const line of call.context.logs.follow(query, call.signal)) yield toJson(line);
+}
+
+/** Build lines until the deployment is final; then what is left of them and how it ended. */
+async function* followBuild(call: EndpointCall, deployment: Deployment): AsyncIterable<unknown> {
+  const { logs, store, clock } = call.context;
+  let afterSerial = 0;
+  for (;;) {
+    const now = await findDeployment(store, deployment.teamId, deployment.id);
+    const { lines } = await logs.query({ deploymentId: deployment.id, source: "build", afterSerial });
+    for (const line of lines) yield eventJson(line, now ?? deployment);
+    afterSerial = lines.at(-1)?.serial ?? afterSerial;
+    if (now === null || call.signal.aborted) return;
+    if (isFinal(now.state)) {
+      const aliases = await listAliases(store, { deploymentId: deployment.id });
+      yield* endEvents(now, [now.host, ...aliases.map(({ host }) => host)], clock.now());
+      return;
+    }
+    await new Promise<void>((resolve) => clock.after(statePollMs, resolve));
+  }
+}
+
+function* endEvents(deployment: Deployment, hosts: readonly string[], date: number) {
+  const of = { deploymentId: deployment.id, created: date, date };
+  yield { type: "deployment-state", ...of, payload: { readyState: deployment.state }, info: { readyState: deployment.state } };
+  // With this line the official client stops waiting at once.
+  if (deployment.state === "READY") yield { type: "alias-assigned", ...of, alias: hosts, aliasError: null, aliasWarning: null };
+}
+
+function eventJson(line: StoredLogLine, deployment: Deployment) {
+  // The platform's own lines are warnings, but for those that say why the deployment failed.
+  const level = line.stream !== "system" ? {} : { level: deployment.errorMessage?.includes(line.text) === true ? "error" : "warning" };
+  return {
+    type: line.stream === "stderr" ? "stderr" : "stdout",
+    created: line.timestampMs,
+    date: line.timestampMs,
+    deploymentId: line.deploymentId,
+    id: String(line.serial),
+    serial: String(line.serial),
+    text: line.text,
+    info: { type: "build", name: `bld_${line.deploymentId.slice(4)}`, entrypoint: "." },
+    ...level,
+  };
+}
+
+function runtimeLogJson(line: LogLine & { serial: number }, deployment: Deployment) {
+  return {
+    level: line.stream === "stdout" ? "info" : "error",
+    message: line.text,
+    messageTruncated: false,
+    rowId: String(line.serial),
+    requestId: line.invocationId,
+    source: "serverless",
+    timestampInMs: line.timestampMs,
+    domain: deployment.host,
+    requestMethod: "",
+    requestPath: `/${line.functionName}`,
+    responseStatusCode: 0,
+  };
+}

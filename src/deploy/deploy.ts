@@ -1,0 +1,142 @@
+/**
+ * A deployment's journey: begin → plan → build → store → ready. This file lists the steps and nothing else. Each step may
+ * be the last of the process: what a step has not finished is done again by the next control plane, and only the last
+ * step makes anything visible.
+ */
+import type { BlobStore } from "../blobs/blob-store.ts";
+import { runBuild, type BuildResult } from "../build/build.ts";
+import { planBuild, type Plan } from "../build/plan.ts";
+import type { Toolchains } from "../build/toolchain.ts";
+import type { Clock } from "../clock.ts";
+import type { Config } from "../config.ts";
+import { MayflyError, messageOf, type ErrorCode } from "../errors.ts";
+import type { LogStore } from "../logs/log-store.ts";
+import type { BuildSummary, Deployment, DeploymentState, Digest, LogLine, Manifest, Sealed, SourceTree } from "../model.ts";
+import type { SandboxDriver } from "../sandbox/sandbox.ts";
+import { beginBuilding, findDeploymentById, finishReady, finishUnready } from "../store/deployments.ts";
+import { envPlace, type Seal } from "../store/seal.ts";
+import type { Store } from "../store/store.ts";
+import type { UsageStore } from "../usage/usage-store.ts";
+import { aliasHostsOf } from "./alias.ts";
+
+/** What the control plane's work needs; platform.ts makes it. */
+export interface DeployContext {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly blobs: BlobStore;
+  readonly logs: LogStore;
+  readonly usage: UsageStore;
+  readonly seal: Seal;
+  readonly sandboxes: SandboxDriver;
+  readonly toolchains: Toolchains;
+  /** Scratch space of builds. */
+  readonly workRoot: string;
+}
+
+export const isFinal = (state: DeploymentState): boolean => state === "READY" || state === "ERROR" || state === "CANCELED";
+
+/**
+ * Brings a deployment to its final state; its own failures are its state and log, never an exception. An abort leaves
+ * it as it is: canceled by whoever aborted, or to be begun again.
+ */
+export async function deploy(context: DeployContext, id: string, signal: AbortSignal): Promise<void> {
+  const deployment = await findDeploymentById(context.store, id);
+  if (deployment === null || isFinal(deployment.state)) return;
+  try {
+    const begin = context.clock.now();
+    if (!(await beginStep(context, deployment))) return;
+    const { plan, tree } = await planStep(context, deployment);
+    const result = await buildStep(context, deployment, plan, tree, signal);
+    const manifestDigest = await storeStep(context, deployment, result);
+    const functions = Object.keys(result.functions).length;
+    const summary = { functions, built: functions, cached: 0, ms: context.clock.now() - begin };
+    await readyStep(context, deployment, manifestDigest, summary);
+  } catch (error) {
+    if (!signal.aborted) await failStep(context, deployment, error);
+  }
+}
+
+/** QUEUED → BUILDING. A build that the platform's end cut off too often has perhaps caused that end. */
+async function beginStep({ store, clock, config }: DeployContext, deployment: Deployment): Promise<boolean> {
+  if (deployment.attempts >= config.buildAttemptsMax) {
+    throw new MayflyError("BUILD_INTERRUPTED", `The platform ended during each of ${deployment.attempts} attempts to build this.`);
+  }
+  return beginBuilding(store, deployment.id, clock.now());
+}
+
+async function planStep({ blobs }: DeployContext, deployment: Deployment): Promise<{ plan: Plan; tree: SourceTree }> {
+  const tree = JSON.parse((await blobs.read(deployment.sourceDigest)).toString()) as SourceTree;
+  const { settings, prebuilt } = deployment.request;
+  const readFile = (path: string) => blobs.read(tree[path]!.digest);
+  return { tree, plan: await planBuild({ tree, readFile, settings, prebuilt, target: deployment.target }) };
+}
+
+function buildStep(
+  context: DeployContext,
+  deployment: Deployment,
+  plan: Plan,
+  tree: SourceTree,
+  signal: AbortSignal,
+): Promise<BuildResult> {
+  const { sandboxes, blobs, toolchains, config, workRoot, clock } = context;
+  const unseal = (env: Readonly<Record<string, Sealed>>) =>
+    Object.fromEntries(Object.entries(env).map(([name, value]) => [name, context.seal.open(value, envPlace(deployment.id, name))]));
+  return runBuild({
+    plan,
+    tree,
+    deployment,
+    env: unseal(deployment.request.env),
+    buildEnv: unseal(deployment.request.buildEnv),
+    sandboxes,
+    blobs,
+    toolchains,
+    config,
+    workRoot,
+    clock,
+    signal,
+    log: (text, stream) => appendLine(context, deployment, stream, text),
+  });
+}
+
+async function storeStep({ blobs }: DeployContext, deployment: Deployment, result: BuildResult): Promise<Digest> {
+  const { framework: _, ...parts } = result;
+  const manifest: Manifest = {
+    version: 1,
+    deploymentId: deployment.id,
+    projectId: deployment.projectId,
+    teamId: deployment.teamId,
+    name: deployment.name,
+    host: deployment.host,
+    target: deployment.target,
+    createdAt: deployment.createdAt,
+    ...parts,
+    env: deployment.request.env,
+  };
+  return (await blobs.put(JSON.stringify(manifest))).digest;
+}
+
+async function readyStep(context: DeployContext, deployment: Deployment, manifestDigest: Digest, summary: BuildSummary): Promise<void> {
+  const { store, logs, clock, config } = context;
+  await logs.flush(); // whoever sees READY can read the whole log
+  await finishReady(store, deployment.id, { manifestDigest, summary, aliasHosts: aliasHostsOf(deployment, config.domain) }, clock.now());
+}
+
+async function failStep(context: DeployContext, deployment: Deployment, error: unknown): Promise<void> {
+  const code: ErrorCode = error instanceof MayflyError ? error.code : "internal_error";
+  const message = error instanceof MayflyError ? error.message : `Something went wrong inside Mayfly: ${messageOf(error)}`;
+  if (!(error instanceof MayflyError)) console.error(`Deployment ${deployment.id}:`, error);
+  for (const line of message.split("\n")) appendLine(context, deployment, "system", line);
+  await context.logs.flush();
+  await finishUnready(context.store, deployment.id, "ERROR", { code, message }, context.clock.now());
+}
+
+function appendLine({ logs, clock }: DeployContext, deployment: Deployment, stream: LogLine["stream"], text: string): void {
+  const place = { deploymentId: deployment.id, source: "build", functionName: "", invocationId: "" } as const;
+  logs.append([{ ...place, stream, timestampMs: clock.now(), text }]);
+}
+
+/** The manifest of a READY deployment. */
+export async function readManifest(blobs: BlobStore, digest: Digest): Promise<Manifest> {
+  return JSON.parse((await blobs.read(digest)).toString()) as Manifest;
+}
