@@ -1,0 +1,156 @@
+/** `mayfly logs`: the captured lines of a deployment's Functions or build, once or as they come. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ApiClient } from "../../client/client.ts";
+import { getDeployment, isFinal, readLogs, type LogEntry, type LogLineFacts, type LogQuery } from "../../client/deployments.ts";
+import { MayflyError } from "../../errors.ts";
+import { apiFlags, type Command } from "../command.ts";
+import { parseSince, usageError } from "../flags.ts";
+import { formatTime, type Terminal } from "../output.ts";
+import { openSession, parseDeploymentRef } from "../session.ts";
+
+/** Pause before a stream that the server ended is opened again, in ms. */
+const reopenMs = 1000;
+/** How often a followed build is asked whether it is final, in ms. */
+const buildPollMs = 500;
+/** A server that is gone for so many pauses in a row is not coming back. */
+const reopenMax = 30;
+
+export const logs: Command = {
+  name: "logs",
+  summary: "Show what Functions and builds have logged.",
+  usage: "logs DEPLOYMENT [options]",
+  description:
+    "Prints a deployment's captured lines, oldest first: time, Function, invocation, text. DEPLOYMENT is an id, a host or a URL. The " +
+    "server keeps the last 1,000 lines of each Function and each build; how many are gone is said on stderr. With --json: one object a line.",
+  flags: {
+    follow: { type: "boolean", short: "f", doc: "Go on with new lines as they come, until Ctrl-C." },
+    function: { type: "string", value: "NAME", doc: "Only this Function: api/date." },
+    "request-id": { type: "string", value: "ID", doc: "Only the invocation that answered with this request id (x-vercel-id)." },
+    since: { type: "string", value: "WHEN", doc: "Only younger lines: 30s, 10m, 2h, 1d, or a date (2026-11-22T04:00)." },
+    limit: { type: "string", value: "N", doc: "At most the last N lines." },
+    build: { type: "boolean", doc: "The log of the build." },
+    ...apiFlags,
+  },
+  positionals: { min: 1, max: 1 },
+  examples: [
+    { run: "mayfly logs shop.localhost -f", does: "Watch production." },
+    { run: "mayfly logs dpl_8kq2… --function api/date --since 10m", does: "One Function's last ten minutes." },
+    { run: "mayfly logs dpl_8kq2… --build", does: "Why did it fail to build?" },
+    { run: "mayfly logs shop.localhost --json | jq 'select(.stream == \"stderr\")'", does: "For machines." },
+  ],
+
+  async run(invocation) {
+    const { terminal } = invocation;
+    const ref = parseDeploymentRef(invocation.positionals[0]!);
+    const since = parseSince(logs, invocation.value("since"));
+    const limit = parseLimit(invocation.value("limit"));
+    const query: LogQuery = {
+      source: invocation.has("build") ? "build" : "function",
+      functionName: invocation.value("function"),
+      requestId: invocation.value("request-id"),
+      since,
+      limit,
+      follow: invocation.has("follow"),
+    };
+    using client = await openSession(invocation);
+    const json = invocation.has("json");
+    const show = (entry: LogEntry): void => {
+      if (json) terminal.json(entry);
+      if ("dropped" in entry) terminal.note(terminal.paintNote("yellow", `${entry.dropped} older lines were dropped.`));
+      else if (!json) terminal.out(formatLine(entry, terminal));
+    };
+    if (query.follow !== true) {
+      for await (const entry of readLogs(client, ref, query)) show(entry);
+      return 0;
+    }
+    const signal = invocation.interruption();
+    try {
+      if (query.source === "build") await followBuild(client, ref, query, signal, show);
+      else await followLogs(client, ref, query, signal, show);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+    return signal.aborted ? 1 : 0;
+  },
+};
+
+/** Follows a build until it is final. What the stream had not brought by then is read at the end. */
+async function followBuild(
+  client: ApiClient,
+  ref: string,
+  query: LogQuery,
+  signal: AbortSignal,
+  show: (entry: LogEntry) => void,
+): Promise<void> {
+  let lastSerial = 0;
+  const showNew = (entry: LogEntry): void => {
+    if (!("dropped" in entry)) {
+      if (entry.serial <= lastSerial) return;
+      lastSerial = entry.serial;
+    } else if (lastSerial > 0) return;
+    show(entry);
+  };
+  const final = new AbortController();
+  const following = followLogs(client, ref, query, AbortSignal.any([signal, final.signal]), showNew);
+  // Told apart from the polling's own failure below; a rejection must not go unheard meanwhile.
+  following.catch(() => undefined);
+  try {
+    while (!isFinal((await getDeployment(client, ref, signal)).state)) await sleep(buildPollMs, undefined, { signal });
+  } finally {
+    final.abort();
+  }
+  await following.catch((error: unknown) => {
+    if (!(error instanceof MayflyError && error.code === "canceled")) throw error;
+  });
+  for await (const entry of readLogs(client, ref, { ...query, follow: false, limit: lastSerial === 0 ? query.limit : undefined }))
+    showNew(entry);
+}
+
+/** Follows across restarts of the server; the log of a finished build ends by itself. */
+async function followLogs(
+  client: ApiClient,
+  ref: string,
+  query: LogQuery,
+  signal: AbortSignal,
+  show: (entry: LogEntry) => void,
+): Promise<void> {
+  let last: LogLineFacts | undefined;
+  // A deployment or a server that was never there is an error now; one that goes away later may come back.
+  await getDeployment(client, ref, signal);
+  for (let failures = 0; !signal.aborted;) {
+    try {
+      const resumed = last === undefined ? query : { ...query, since: last.timestampMs, limit: undefined };
+      for await (const entry of readLogs(client, ref, resumed, signal)) {
+        if ("dropped" in entry) {
+          if (last === undefined) show(entry);
+          continue;
+        }
+        if (last !== undefined && entry.serial <= last.serial) continue;
+        last = entry;
+        failures = 0;
+        show(entry);
+      }
+    } catch (error) {
+      const isOutage = error instanceof MayflyError && (error.code === "server_unreachable" || error.code === "server_closing");
+      if (!isOutage || ++failures > reopenMax) throw error;
+    }
+    await sleep(reopenMs, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+function formatLine(line: LogLineFacts, terminal: Terminal): string {
+  const text = terminal.foreign(line.text);
+  const columns = [
+    terminal.paint("dim", formatTime(line.timestampMs)),
+    terminal.paint("cyan", line.functionName || (line.source === "build" ? "build" : "-")),
+    terminal.paint("dim", line.invocationId || "-"),
+    line.stream === "stderr" ? terminal.paint("red", text) : line.stream === "system" ? terminal.paint("yellow", text) : text,
+  ];
+  return columns.join("  ");
+}
+
+function parseLimit(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw usageError(logs, `--limit is "${text}"; it is a whole number from 1.`);
+  return Number(text);
+}

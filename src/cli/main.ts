@@ -1,0 +1,42 @@
+/**
+ * Entry of the command-line interface: lends the process (arguments, environment, streams, signals) to a run and sets its
+ * exit code. The only file of the CLI that touches `process`.
+ */
+import { constants } from "node:os";
+import { enableCompileCache } from "node:module";
+
+// Before anything else is loaded: what is compiled now is read from the cache next time.
+enableCompileCache();
+const { runCommandLine } = await import("./command-line.ts");
+
+let interruption: AbortController | undefined;
+let interruptedBy: "SIGINT" | "SIGTERM" | undefined;
+
+/** First signal: the command ends in order. Second: at once. */
+function listenForSignals(): AbortSignal {
+  if (interruption !== undefined) return interruption.signal;
+  interruption = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      if (interruptedBy !== undefined) process.exit(128 + constants.signals[signal]);
+      interruptedBy = signal;
+      interruption?.abort();
+    });
+  }
+  return interruption.signal;
+}
+
+// Who reads has gone (`mayfly ls | head -1`): there is nobody left to tell.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+process.stderr.on("error", () => undefined);
+
+const exitCode = await runCommandLine({
+  args: process.argv.slice(2),
+  env: process.env,
+  cwd: process.cwd(),
+  stdout: process.stdout,
+  stderr: process.stderr,
+  interruption: listenForSignals,
+});
+// What was interrupted and ended well all the same has ended well.
+process.exitCode = interruptedBy === undefined || exitCode === 0 ? exitCode : 128 + constants.signals[interruptedBy];

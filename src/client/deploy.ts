@@ -1,0 +1,215 @@
+/**
+ * A deployment's journey as the client makes it: read the source, create, upload what the server lacks, create again,
+ * follow until it is final. Hides the order of calls and what is polled when; shows itself to people nowhere.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { isErrorCode, MayflyError } from "../errors.ts";
+import type { ApiClient } from "./client.ts";
+import {
+  createDeployment,
+  deploymentEvents,
+  getDeployment,
+  getUser,
+  isFinal,
+  type CreateRequest,
+  type DeploymentFacts,
+} from "./deployments.ts";
+import { readSource, type Source } from "./source.ts";
+import { uploadFiles, type UploadProgress } from "./upload.ts";
+
+export interface DeployRequest extends Omit<CreateRequest, "files"> {
+  readonly directory: string;
+}
+
+/** What happens meanwhile, for who shows it. */
+export type DeployEvent =
+  | { readonly type: "reading"; readonly files: number; readonly bytes: number }
+  | { readonly type: "warning"; readonly text: string }
+  | ({ readonly type: "uploading"; readonly filesInAll: number } & UploadProgress)
+  | { readonly type: "uploaded"; readonly filesInAll: number; readonly files: number; readonly bytes: number }
+  | { readonly type: "created"; readonly deployment: DeploymentFacts }
+  | { readonly type: "state"; readonly state: DeploymentFacts["state"] }
+  | { readonly type: "log"; readonly stream: "stdout" | "stderr" | "command"; readonly text: string };
+
+export interface DeployOptions {
+  readonly onEvent?: (event: DeployEvent) => void;
+  /** Ends the waiting; a deployment that was created already goes on until it is canceled. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Uploads may be evicted between the upload and the creation; more rounds than this mean that something is wrong. */
+const createRoundsMax = 3;
+/** Time between two polls, in ms; events make them sooner. The official client's steps. */
+const pollSteps = [
+  { untilMs: 15_000, everyMs: 1000 },
+  { untilMs: 60_000, everyMs: 5000 },
+  { untilMs: Number.POSITIVE_INFINITY, everyMs: 15_000 },
+] as const;
+/** Time that the last log lines get to arrive when the deployment is final, in ms. */
+const lastLinesMs = 2000;
+/** Pause before a stream of events that ended too early is opened again, in ms. */
+const reopenMs = 500;
+
+/**
+ * Reads, uploads and creates.
+ * @returns the deployment as created, hardly ever final
+ * @throws MayflyError those of {@link readSource}, {@link uploadFiles} and the server
+ */
+export async function startDeployment(client: ApiClient, request: DeployRequest, options: DeployOptions = {}): Promise<DeploymentFacts> {
+  const source = await readWithAccess(client, request, options);
+  for (const text of source.warnings) options.onEvent?.({ type: "warning", text });
+  const create: CreateRequest = { ...request, files: source.files };
+  const filesInAll = source.files.length;
+  for (let round = 0; ; round++) {
+    if (options.signal?.aborted === true) throw new MayflyError("canceled");
+    // Without the signal: who gives up in the middle could not know the deployment to cancel.
+    const answer = await createDeployment(client, create);
+    if ("created" in answer) {
+      if (round === 0) options.onEvent?.({ type: "uploaded", filesInAll, files: 0, bytes: 0 });
+      options.onEvent?.({ type: "created", deployment: answer.created });
+      return answer.created;
+    }
+    if (round === createRoundsMax) {
+      throw new MayflyError("missing_files", `The server still lacks ${answer.missing.length} files after ${round} uploads of them.`);
+    }
+    let last: UploadProgress | undefined;
+    const onProgress = (progress: UploadProgress): void => {
+      last = progress;
+      options.onEvent?.({ type: "uploading", filesInAll, ...progress });
+    };
+    await uploadFiles(client, source, answer.missing, { signal: options.signal, onProgress });
+    options.onEvent?.({ type: "uploaded", filesInAll, files: last?.files ?? 0, bytes: last?.bytesTotal ?? 0 });
+  }
+}
+
+/**
+ * Follows a deployment until it is READY.
+ * @throws MayflyError the deployment's own error code and message (deployment_failed when the code is unknown), canceled
+ */
+export async function followDeployment(client: ApiClient, id: string, options: DeployOptions = {}): Promise<DeploymentFacts> {
+  const news = new News();
+  const ended = new AbortController();
+  const final = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, ended.signal]) : ended.signal;
+  let shown: DeploymentFacts["state"] = "QUEUED";
+  const tellState = (state: DeploymentFacts["state"]): void => {
+    if (state === shown || isFinal(shown)) return;
+    shown = state;
+    options.onEvent?.({ type: "state", state });
+  };
+  const onLog: FollowOptions["onLog"] = (stream, text) => {
+    tellState("BUILDING");
+    options.onEvent?.({ type: "log", stream, text });
+  };
+  const events = followEvents(client, id, news, { signal, final: final.signal, onLog });
+  try {
+    const deployment = await pollUntilFinal(client, id, news, tellState, options.signal);
+    final.abort();
+    await Promise.race([events, sleep(lastLinesMs, undefined, { signal }).catch(() => undefined)]);
+    tellState(deployment.state);
+    if (deployment.state === "READY") return deployment;
+    throw failureOf(deployment);
+  } finally {
+    ended.abort();
+    await events;
+  }
+}
+
+/** Reads the source while the server is asked whether it knows this token: a refusal should not wait for the hashing. */
+async function readWithAccess(client: ApiClient, request: DeployRequest, options: DeployOptions): Promise<Source> {
+  const stop = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+  const { directory, prebuilt, target } = request;
+  const onProgress = (files: number, bytes: number): void => options.onEvent?.({ type: "reading", files, bytes });
+  const reading = readSource(directory, { prebuilt, target: target, signal, onProgress });
+  try {
+    const [source] = await Promise.all([reading, getUser(client, signal)]);
+    return source;
+  } finally {
+    stop.abort();
+    await reading.catch(() => undefined);
+  }
+}
+
+async function pollUntilFinal(
+  client: ApiClient,
+  id: string,
+  news: News,
+  tellState: (state: DeploymentFacts["state"]) => void,
+  signal: AbortSignal | undefined,
+): Promise<DeploymentFacts> {
+  const startMs = performance.now();
+  for (;;) {
+    const deployment = await getDeployment(client, id, signal);
+    if (isFinal(deployment.state)) return deployment;
+    // A deployment goes forward only: a line of its log may have told more than this answer, which was under way.
+    if (deployment.state === "BUILDING") tellState("BUILDING");
+    const waitedMs = performance.now() - startMs;
+    const step = pollSteps.find(({ untilMs }) => waitedMs < untilMs) ?? pollSteps[2];
+    await news.wait(step.everyMs, signal);
+  }
+}
+
+interface FollowOptions {
+  readonly signal: AbortSignal;
+  /** Aborted when the deployment is final: its stream ends by itself and is not opened again. */
+  readonly final: AbortSignal;
+  readonly onLog: (stream: "stdout" | "stderr" | "command", text: string) => void;
+}
+
+/** Passes log lines on; never fails, since polling alone tells the outcome. A stream that ends too early is opened again. */
+async function followEvents(client: ApiClient, id: string, news: News, options: FollowOptions): Promise<void> {
+  const { signal, final, onLog } = options;
+  let lastSerial = Number.NEGATIVE_INFINITY;
+  for (;;) {
+    try {
+      for await (const event of deploymentEvents(client, id, signal)) {
+        const { type, text } = event;
+        if (type === "alias-assigned" || type === "deployment-state") news.tell();
+        // A stream that was opened again begins with the first line.
+        const serial = Number(event["serial"] ?? Number.NaN);
+        if (serial <= lastSerial) continue;
+        if (!Number.isNaN(serial)) lastSerial = serial;
+        if ((type === "stdout" || type === "stderr" || type === "command") && typeof text === "string") {
+          onLog(type, text);
+        }
+      }
+      news.tell();
+    } catch (error) {
+      if (!(error instanceof MayflyError && error.code === "server_unreachable")) return;
+    }
+    await sleep(reopenMs, undefined, { signal: AbortSignal.any([signal, final]) }).catch(() => undefined);
+    if (signal.aborted || final.aborted) return;
+  }
+}
+
+function failureOf(deployment: DeploymentFacts): MayflyError {
+  const { id, url, errorCode } = deployment;
+  const details = { id, url, ...(errorCode !== null && { errorCode }) };
+  if (deployment.state === "CANCELED") return new MayflyError("canceled", `The deployment ${id} was canceled.`, { details });
+  const code = errorCode !== null && isErrorCode(errorCode) ? errorCode : "deployment_failed";
+  return new MayflyError(code, deployment.errorMessage ?? undefined, { details });
+}
+
+/** Wakes the poller when an event says that there is something to see. */
+class News {
+  #told = false;
+  #wake: (() => void) | undefined;
+
+  tell(): void {
+    this.#told = true;
+    this.#wake?.();
+  }
+
+  /** Until something is told, at most `ms`. @throws MayflyError canceled */
+  async wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    if (!this.#told) {
+      const early = new AbortController();
+      this.#wake = () => early.abort();
+      const either = signal ? AbortSignal.any([signal, early.signal]) : early.signal;
+      await sleep(ms, undefined, { signal: either }).catch(() => undefined);
+    }
+    this.#told = false;
+    if (signal?.aborted === true) throw new MayflyError("canceled");
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * The API's resources as the client sees them: deployments, their outputs and logs, projects. Hides paths, query names
+ * and the tolerance for fields that a server leaves out; what it returns is checked and complete.
+ */
+import { MayflyError } from "../errors.ts";
+import type { DeploymentState, Target } from "../model.ts";
+import { isObject, type ApiClient, type JsonObject } from "./client.ts";
+import type { SourceFile } from "./source.ts";
+
+/** How much of a build was re-used. */
+export interface BuildSummary {
+  readonly functions: number;
+  readonly built: number;
+  readonly cached: number;
+  /** Duration of the build. */
+  readonly ms: number;
+}
+
+/** A deployment as the API tells it. */
+export interface DeploymentFacts {
+  readonly id: string;
+  /** Bare host, without port. */
+  readonly host: string;
+  /** The complete URL, with scheme and port. */
+  readonly url: string;
+  /** The project's name. */
+  readonly name: string;
+  readonly projectId: string | null;
+  readonly state: DeploymentState;
+  readonly target: Target;
+  readonly aliases: readonly string[];
+  readonly creator: string | null;
+  readonly createdAtMs: number | null;
+  readonly readyAtMs: number | null;
+  readonly errorCode: string | null;
+  readonly errorMessage: string | null;
+  readonly buildSummary: BuildSummary | null;
+}
+
+export interface CreateRequest {
+  readonly name: string;
+  readonly files: readonly SourceFile[];
+  readonly target: Target;
+  readonly prebuilt: boolean;
+  /** Build without any cache. */
+  readonly force: boolean;
+  readonly env: Readonly<Record<string, string>>;
+  readonly buildEnv: Readonly<Record<string, string>>;
+}
+
+/** One output of a deployment: a static file or a Function. */
+export interface OutputFacts {
+  readonly path: string;
+  readonly kind: "static" | "function";
+  /** Bytes; of a Function, its bundle. */
+  readonly size: number;
+  readonly digest: string | null;
+  readonly functionName: string | null;
+  readonly runtime: string | null;
+  readonly memoryMB: number | null;
+  readonly maxDurationS: number | null;
+  readonly regions: readonly string[];
+}
+
+export interface LogQuery {
+  readonly source: "function" | "build";
+  readonly functionName?: string | undefined;
+  readonly requestId?: string | undefined;
+  /** Milliseconds since 1970. */
+  readonly since?: number | undefined;
+  readonly limit?: number | undefined;
+  readonly follow?: boolean | undefined;
+}
+
+/** One line of a log, or how many older ones are gone. */
+export type LogEntry = LogLineFacts | { readonly dropped: number };
+
+export interface LogLineFacts {
+  readonly serial: number;
+  readonly timestampMs: number;
+  readonly source: string;
+  readonly functionName: string;
+  readonly invocationId: string;
+  readonly stream: string;
+  readonly text: string;
+}
+
+/**
+ * Creates a deployment, unless the server lacks files.
+ * @returns the deployment, or the digests to upload before trying again
+ */
+export async function createDeployment(
+  client: ApiClient,
+  request: CreateRequest,
+): Promise<{ readonly created: DeploymentFacts } | { readonly missing: readonly string[] }> {
+  const body = {
+    version: 2,
+    name: request.name,
+    files: request.files.map(({ path, sha, size, mode }) => ({ file: path, sha, size, mode })),
+    ...(request.target === "production" && { target: "production" }),
+    env: request.env,
+    build: { env: request.buildEnv },
+    meta: {},
+    projectSettings: {},
+    source: "cli",
+  };
+  const query = {
+    skipAutoDetectionConfirmation: 1,
+    forceNew: request.force ? 1 : undefined,
+    prebuilt: request.prebuilt ? 1 : undefined,
+  };
+  try {
+    return { created: parseDeployment(client, await client.call("POST", "/v13/deployments", { query, body })) };
+  } catch (error) {
+    if (!(error instanceof MayflyError) || error.code !== "missing_files") throw error;
+    const missing = error.details["missing"];
+    if (!Array.isArray(missing) || !missing.every((sha) => typeof sha === "string")) throw error;
+    return { missing };
+  }
+}
+
+/** @throws MayflyError not_found and the client's own */
+export async function getDeployment(client: ApiClient, idOrHost: string, signal?: AbortSignal): Promise<DeploymentFacts> {
+  return parseDeployment(client, await client.call("GET", `/v13/deployments/${encodeURIComponent(idOrHost)}`, { signal }));
+}
+
+/** The newest deployments first; `project` is a name. */
+export async function listDeployments(client: ApiClient, project: string | undefined, limit: number): Promise<readonly DeploymentFacts[]> {
+  const answer = await client.call("GET", "/v6/deployments", { query: { limit, app: project } });
+  return objects(answer["deployments"]).map((deployment) => parseDeployment(client, deployment));
+}
+
+/** Whether a deployment in this state changes no more. */
+export function isFinal(state: DeploymentState): boolean {
+  return state === "READY" || state === "ERROR" || state === "CANCELED";
+}
+
+/** Stops a deployment that is not final yet. @throws MayflyError conflict when it is */
+export async function cancelDeployment(client: ApiClient, id: string): Promise<void> {
+  await client.call("PATCH", `/v12/deployments/${encodeURIComponent(id)}/cancel`, { body: {}, idempotent: true });
+}
+
+/** Removes a deployment for good. @throws MayflyError not_found */
+export async function deleteDeployment(client: ApiClient, id: string): Promise<void> {
+  await client.call("DELETE", `/now/deployments/${encodeURIComponent(id)}`);
+}
+
+/** Removes a project and all its deployments for good. @throws MayflyError not_found */
+export async function deleteProject(client: ApiClient, idOrName: string): Promise<void> {
+  await client.call("DELETE", `/v9/projects/${encodeURIComponent(idOrName)}`);
+}
+
+/** Whom the token stands for. */
+export async function getUser(client: ApiClient, signal?: AbortSignal): Promise<{ id: string; username: string; email: string }> {
+  const answer = await client.call("GET", "/v2/user", { signal });
+  const user = isObject(answer["user"]) ? answer["user"] : answer;
+  return { id: text(user["id"]) ?? "", username: text(user["username"]) ?? "", email: text(user["email"]) ?? "" };
+}
+
+/** What a deployment's build yielded, sorted by path. */
+export async function listOutputs(client: ApiClient, id: string): Promise<readonly OutputFacts[]> {
+  const answer = await client.call("GET", `/v11/deployments/${encodeURIComponent(id)}/builds`);
+  return objects(answer["builds"])
+    .flatMap((build) => objects(build["output"]))
+    .map(parseOutput)
+    .sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** The events of a deployment's build, from its beginning: each has a `type` and perhaps a `text`. */
+export function deploymentEvents(client: ApiClient, id: string, signal?: AbortSignal): AsyncGenerator<JsonObject> {
+  const query = { direction: "forward", follow: 1, format: "lines" };
+  return client.lines(`/v3/now/deployments/${encodeURIComponent(id)}/events`, { query, signal });
+}
+
+/** A deployment's captured lines, oldest first; with `follow`, new ones as they come. */
+export async function* readLogs(client: ApiClient, idOrHost: string, query: LogQuery, signal?: AbortSignal): AsyncGenerator<LogEntry> {
+  const { follow, ...rest } = query;
+  const path = `/v1/mayfly/deployments/${encodeURIComponent(idOrHost)}/logs`;
+  for await (const line of client.lines(path, { query: { ...rest, follow: follow === true ? 1 : undefined }, signal })) {
+    if (typeof line["dropped"] === "number") yield { dropped: line["dropped"] };
+    else if (typeof line["text"] === "string") yield parseLogLine(line, line["text"]);
+  }
+}
+
+function parseLogLine(line: JsonObject, lineText: string): LogLineFacts {
+  return {
+    serial: number(line["serial"]) ?? 0,
+    timestampMs: number(line["timestampMs"]) ?? 0,
+    source: text(line["source"]) ?? "function",
+    functionName: text(line["functionName"]) ?? "",
+    invocationId: text(line["invocationId"]) ?? "",
+    stream: text(line["stream"]) ?? "stdout",
+    text: lineText,
+  };
+}
+
+const states: ReadonlySet<string> = new Set<DeploymentState>(["QUEUED", "BUILDING", "READY", "ERROR", "CANCELED"]);
+
+function parseDeployment(client: ApiClient, json: JsonObject): DeploymentFacts {
+  const id = text(json["id"]) ?? text(json["uid"]);
+  const host = text(json["url"]);
+  if (id === undefined || host === undefined) {
+    throw new MayflyError("server_unreachable", `What answers at ${client.api} is not Mayfly's API: a deployment has no id or url.`);
+  }
+  const state = text(json["readyState"]) ?? text(json["state"]) ?? "QUEUED";
+  return {
+    id,
+    host,
+    url: text(json["publicUrl"]) ?? `https://${host}`,
+    name: text(json["name"]) ?? "",
+    projectId: text(json["projectId"]) ?? null,
+    // INITIALIZING and the like are not final, which is all that matters here.
+    state: states.has(state) ? (state as DeploymentState) : "QUEUED",
+    target: json["target"] === "production" ? "production" : "preview",
+    aliases: Array.isArray(json["alias"]) ? json["alias"].filter((alias) => typeof alias === "string") : [],
+    creator: isObject(json["creator"]) ? (text(json["creator"]["username"]) ?? null) : null,
+    createdAtMs: number(json["createdAt"]) ?? number(json["created"]) ?? null,
+    readyAtMs: number(json["ready"]) ?? number(json["readyAt"]) ?? null,
+    errorCode: text(json["errorCode"]) ?? null,
+    errorMessage: text(json["errorMessage"]) ?? null,
+    buildSummary: parseSummary(json["buildSummary"]),
+  };
+}
+
+function parseSummary(json: unknown): BuildSummary | null {
+  if (!isObject(json)) return null;
+  const [functions, built, cached, ms] = [json["functions"], json["built"], json["cached"], json["ms"]].map(number);
+  return { functions: functions ?? 0, built: built ?? 0, cached: cached ?? 0, ms: ms ?? 0 };
+}
+
+function parseOutput(json: JsonObject): OutputFacts {
+  const lambda = isObject(json["lambda"]) ? json["lambda"] : {};
+  return {
+    path: text(json["path"]) ?? "",
+    kind: json["type"] === "lambda" ? "function" : "static",
+    size: number(json["size"]) ?? 0,
+    digest: text(json["digest"]) ?? null,
+    functionName: text(lambda["functionName"]) ?? null,
+    runtime: text(lambda["runtime"]) ?? null,
+    memoryMB: number(lambda["memory"]) ?? null,
+    maxDurationS: number(lambda["maxDuration"]) ?? null,
+    regions: Array.isArray(lambda["deployedTo"]) ? lambda["deployedTo"].filter((region) => typeof region === "string") : [],
+  };
+}
+
+function objects(value: unknown): readonly JsonObject[] {
+  return Array.isArray(value) ? value.filter(isObject) : [];
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+function number(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+}
