@@ -1,0 +1,327 @@
+/**
+ * The composition root: the only file that picks drivers. Two processes make a node:
+ *
+ *   data plane (this process)      gateway, functions     answers requests; reads store and blobs
+ *   control plane (its child)      api, deploy, build     makes deployments; writes store and blobs
+ *
+ * They meet in the data directory and on one unix socket, over which the gateway hands API calls on. When the control
+ * plane dies it is started again; meanwhile sites serve on.
+ */
+import { fork, type ChildProcess } from "node:child_process";
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openApi } from "./api/api.ts";
+import { openDiskBlobs } from "./blobs/disk.ts";
+import { createToolchains } from "./build/toolchain.ts";
+import { systemClock } from "./clock.ts";
+import type { Config } from "./config.ts";
+import { deploy, type DeployContext } from "./deploy/deploy.ts";
+import { BuildQueue } from "./deploy/queue.ts";
+import { MayflyError, messageOf } from "./errors.ts";
+import { openPools } from "./functions/pools.ts";
+import { openGateway } from "./gateway/gateway.ts";
+import { openHostIndex } from "./gateway/host.ts";
+import { isAlive } from "./liveness.ts";
+import { openSqliteLogs } from "./logs/sqlite.ts";
+import type { Manifest } from "./model.ts";
+import { openBubblewrapSandboxes, whyNoBubblewrap } from "./sandbox/bubblewrap.ts";
+import { openOciSandboxes, whyNoOci } from "./sandbox/oci.ts";
+import { openProcessSandboxes } from "./sandbox/process.ts";
+import type { SandboxDriver } from "./sandbox/sandbox.ts";
+import { listUnfinished } from "./store/deployments.ts";
+import { envPlace, openSeal } from "./store/seal.ts";
+import { openSqliteStore } from "./store/sqlite.ts";
+import { createToken, ensureFirstIdentity, findIdentity } from "./store/teams.ts";
+import { openSqliteUsage } from "./usage/sqlite.ts";
+
+const sourceDirectory = dirname(fileURLToPath(import.meta.url));
+
+/** Longest wait for the control plane's first sign of life. */
+const controlPlaneStartMsMax = 30_000;
+/** Pauses before a dead control plane is started again; the last one repeats. */
+const controlPlaneRestartMs = [100, 1000, 5000, 10_000];
+
+export type Log = (line: string) => void;
+
+/** What both planes open: the data directory with database, blobs, logs and key. */
+async function openData(config: Config) {
+  const directory = resolve(config.data);
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new MayflyError("data_directory_unusable", `Cannot make the data directory ${directory}: ${messageOf(error)}`, { cause: error });
+  }
+  const clock = systemClock;
+  const store = await openSqliteStore({ path: join(directory, "mayfly.db") });
+  const blobs = openDiskBlobs({ directory: join(directory, "blobs") });
+  const logs = await openSqliteLogs({
+    path: join(directory, "logs.db"),
+    clock,
+    linesMax: config.logLinesMax,
+    bufferLinesMax: config.logBufferLinesMax,
+  });
+  const usage = await openSqliteUsage({
+    path: join(directory, "usage.db"),
+    clock,
+    daysMax: config.usageDaysMax,
+    bufferRowsMax: config.usageBufferRowsMax,
+  });
+  const seal = openSeal(join(directory, "secret.key"));
+  const close = async () => {
+    await usage.close();
+    await logs.close();
+    await store.close();
+    await blobs.close();
+  };
+  return { directory, clock, store, blobs, logs, usage, seal, close };
+}
+
+/**
+ * The sandbox that `config.sandbox` asks for; `auto` is the strongest that works here.
+ * @throws MayflyError sandbox_unavailable, also when it is too weak for untrusted code and that is what will run
+ */
+async function openSandboxes(config: Config, log: Log): Promise<SandboxDriver> {
+  const sandboxes = await chooseSandboxes(config, log);
+  const { fileIsolation, processIsolation, networkIsolation, seccomp, memoryLimit, processLimit } = sandboxes.can;
+  const strong = fileIsolation && processIsolation && networkIsolation && seccomp && memoryLimit === "tree" && processLimit;
+  if (!config.untrusted || strong) return sandboxes;
+  await sandboxes.close();
+  throw new MayflyError(
+    "sandbox_unavailable",
+    `Untrusted code needs a sandbox with its own files, processes and network, seccomp, and limits of memory and processes; "${sandboxes.name}" does not give all of them here. Run Mayfly as root on Linux with crun.`,
+  );
+}
+
+async function chooseSandboxes(config: Config, log: Log): Promise<SandboxDriver> {
+  const options = {
+    dataDirectory: resolve(config.data),
+    nodeBinary: process.execPath,
+    networkAllow: config.networkAllow.split(",").filter((network) => network !== ""),
+    log,
+  };
+  const oci = { ...options, runtime: config.ociRuntime as "crun" | "runc" };
+  /** The strongest first. */
+  const drivers = {
+    oci: { why: () => whyNoOci(oci), open: () => openOciSandboxes(oci) },
+    bubblewrap: { why: () => whyNoBubblewrap(options), open: () => openBubblewrapSandboxes(options) },
+    process: { why: async () => null, open: () => openProcessSandboxes(options) },
+  };
+  const reasons: string[] = [];
+  for (const [name, { why, open }] of Object.entries(drivers)) {
+    if (config.sandbox !== "auto" && config.sandbox !== name) continue;
+    const reason = await why();
+    if (reason !== null) {
+      reasons.push(`${name}: ${reason}`);
+      continue;
+    }
+    if (reasons.length > 0) log(`Warning: weaker isolation than "oci" would give. ${reasons.join(" ")}`);
+    return open();
+  }
+  throw new MayflyError("sandbox_unavailable", `The sandbox asked for does not work here. ${reasons.join(" ")}`);
+}
+
+export interface DataPlane {
+  readonly port: number;
+  readonly sandbox: SandboxDriver;
+  close(): Promise<void>;
+}
+
+/** Gateway and Functions. `controlSocket` may change, and be null while there is no control plane. */
+export async function openDataPlane(config: Config, controlSocket: () => string | null, log: Log): Promise<DataPlane> {
+  await using opened = new AsyncDisposableStack();
+  const data = await openData(config);
+  opened.defer(data.close);
+  const { clock, store, blobs, logs, usage, seal } = data;
+  const sandbox = await openSandboxes(config, log);
+  opened.defer(() => sandbox.close());
+  const functions = await openPools({
+    config,
+    clock,
+    sandboxes: sandbox,
+    blobs,
+    logs,
+    usage,
+    dataDirectory: data.directory,
+    runtimeDirectory: join(sourceDirectory, "runtime"),
+    nodeGuestPath: "/var/lang/bin/node",
+    unseal: (manifest: Manifest) =>
+      Object.fromEntries(
+        Object.entries(manifest.env).map(([name, value]) => [name, seal.open(value, envPlace(manifest.deploymentId, name))]),
+      ),
+  });
+  opened.defer(() => functions.close(0));
+  const hosts = openHostIndex({ store, blobs, config });
+  const gateway = openGateway({ config, clock, functions, hosts, blobs, logs, control: { socketPath: controlSocket } });
+  const { port } = await gateway.listen();
+  opened.defer(() => gateway.close(config.drainMs));
+  const close = opened.move();
+  return { port, sandbox, close: () => close.disposeAsync() };
+}
+
+/** What the data plane tells its control plane first. */
+export interface ControlPlaneOrder {
+  readonly config: Config;
+  /** The port that people reach the gateway at. */
+  readonly port: number;
+  /** A token this machine's user has, if any. */
+  readonly token: string | null;
+}
+
+export interface ControlPlane {
+  readonly socketPath: string;
+  /** A new token for this machine's user when it had none that is valid. */
+  readonly newToken: string | null;
+  close(): Promise<void>;
+}
+
+/** API, deployment journey and builds. Takes up what an earlier control plane left unfinished. */
+export async function openControlPlane({ config, port, token }: ControlPlaneOrder, log: Log): Promise<ControlPlane> {
+  await using opened = new AsyncDisposableStack();
+  const data = await openData(config);
+  opened.defer(data.close);
+  const { clock, store } = data;
+  const sandboxes = await openSandboxes(config, log);
+  opened.defer(() => sandboxes.close());
+  const run = join(data.directory, "run");
+  const builds = join(data.directory, "builds");
+  sweep(run);
+  sweep(builds);
+  const context: DeployContext = {
+    ...data,
+    config,
+    sandboxes,
+    toolchains: createToolchains({ directory: join(data.directory, "toolchains"), npmRegistry: config.npmRegistry }),
+    workRoot: join(builds, String(process.pid)),
+  };
+  const queue = new BuildQueue({
+    concurrency: config.buildsMax,
+    waitingMax: config.buildQueueMax,
+    run: (id, signal) => deploy(context, id, signal),
+    log,
+  });
+  opened.defer(() => queue.close());
+  for (const deployment of await listUnfinished(store)) queue.enqueue(deployment.id);
+
+  const identity = await ensureFirstIdentity(store, userInfo().username);
+  const known = token !== null && (await findIdentity(store, token)) !== null;
+  const newToken = known ? null : await createToken(store, identity, "this machine", clock.now());
+
+  const socketPath = controlSocketPath(run);
+  const api = await openApi({
+    context,
+    queue,
+    socketPath,
+    publicUrlOf: (host) => `http://${host}${port === 80 ? "" : `:${port}`}`,
+    log,
+  });
+  opened.defer(() => api.close());
+  const close = opened.move();
+  return { socketPath, newToken, close: () => close.disposeAsync() };
+}
+
+/** A socket's path may have 107 bytes: a data directory with a long name has it in the temporary directory. */
+function controlSocketPath(runDirectory: string): string {
+  const path = join(runDirectory, `${process.pid}.sock`);
+  const short = path.length <= 100 ? path : join(tmpdir(), `mayfly-${process.pid}.sock`);
+  rmSync(short, { force: true });
+  return short;
+}
+
+/** Removes what control planes that ended without closing have left: sockets and scratch directories, named by pid. */
+function sweep(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  for (const name of readdirSync(directory)) {
+    const pid = Number.parseInt(name, 10);
+    if (pid === process.pid || !isAlive(pid)) rmSync(join(directory, name), { recursive: true, force: true });
+  }
+}
+
+/** Keeps one control plane process alive beside the data plane. */
+export class ControlPlaneProcess {
+  readonly #order: ControlPlaneOrder;
+  readonly #log: Log;
+  #child: ChildProcess | null = null;
+  #socketPath: string | null = null;
+  #restarts = 0;
+  #closing = false;
+
+  constructor(order: ControlPlaneOrder, log: Log) {
+    this.#order = order;
+    this.#log = log;
+  }
+
+  /** Of the running control plane; null while there is none. */
+  get socketPath(): string | null {
+    return this.#socketPath;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /**
+   * Starts it and waits until it answers.
+   * @returns a new token for this machine's user, if one was made
+   * @throws MayflyError with the reason for which it could not start
+   */
+  async start(): Promise<string | null> {
+    const child = fork(join(sourceDirectory, "control-plane.ts"), { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    this.#child = child;
+    const ready = await new Promise<ControlPlaneSign>((answer) => {
+      const deadline = setTimeout(
+        () => answer({ type: "failed", code: "timeout", message: "The control plane did not start in time." }),
+        controlPlaneStartMsMax,
+      );
+      const settle = (sign: ControlPlaneSign) => {
+        clearTimeout(deadline);
+        answer(sign);
+      };
+      child.once("message", (sign) => settle(sign as ControlPlaneSign));
+      child.once("exit", (code) => settle({ type: "failed", code: "internal_error", message: `The control plane ended with ${code}.` }));
+      child.send(this.#order);
+    });
+    if (ready.type === "failed") {
+      child.removeAllListeners("exit");
+      child.kill("SIGKILL");
+      throw new MayflyError(ready.code, ready.message);
+    }
+    this.#socketPath = ready.socketPath;
+    child.once("exit", () => this.#restart());
+    return ready.newToken;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    const child = this.#child;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((answer) => child.once("exit", answer));
+    child.disconnect(); // its sign to close
+    const deadline = setTimeout(() => child.kill("SIGKILL"), this.#order.config.drainMs + 5000);
+    await ended;
+    clearTimeout(deadline);
+  }
+
+  #restart(): void {
+    this.#socketPath = null;
+    if (this.#closing) return;
+    const pause = controlPlaneRestartMs[Math.min(this.#restarts++, controlPlaneRestartMs.length - 1)]!;
+    this.#log(`The control plane has ended; it is started again in ${pause} ms. Sites serve on.`);
+    setTimeout(() => {
+      if (this.#closing) return;
+      this.start().then(
+        () => (this.#restarts = 0),
+        (error: unknown) => {
+          this.#log(messageOf(error));
+          this.#restart();
+        },
+      );
+    }, pause);
+  }
+}
+
+/** The control plane's first message. */
+export type ControlPlaneSign =
+  | { readonly type: "ready"; readonly socketPath: string; readonly newToken: string | null }
+  | { readonly type: "failed"; readonly code: MayflyError["code"]; readonly message: string };
