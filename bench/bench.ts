@@ -1,0 +1,55 @@
+/**
+ * `npm run bench [-- CASE…]`: every promised figure, each beside the thing it must beat, measured in the same run. Prints
+ * the table of BENCHMARKS.md.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { openMayfly } from "../test/server.ts";
+import { benchBursts } from "./bursts.ts";
+import { benchColdStarts } from "./cold-starts.ts";
+import { benchDensity } from "./density.ts";
+import { benchDeploys } from "./deploys.ts";
+import { tableOf, type Figure } from "./table.ts";
+import { benchWarm } from "./warm.ts";
+
+const hello = join(dirname(import.meta.dirname), "examples", "hello");
+const scratch = mkdtempSync(join(tmpdir(), "mayfly-bench-"));
+
+const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
+  deploys: () => withServer((mayfly, directory) => benchDeploys(mayfly, hello, directory)),
+  cold: () => benchColdStarts(scratch),
+  warm: () => withServer((mayfly, directory) => benchWarm(mayfly, hello, directory)),
+  bursts: () => benchBursts(hello, scratch),
+  density: () => benchDensity(scratch),
+};
+
+async function withServer(
+  bench: (mayfly: Awaited<ReturnType<typeof openMayfly>>, directory: string) => Promise<Figure[]>,
+): Promise<Figure[]> {
+  const home = mkdtempSync(join(scratch, "server-"));
+  const mayfly = await openMayfly({ home });
+  try {
+    const directory = join(home, "projects");
+    mkdirSync(directory);
+    return await bench(mayfly, directory);
+  } finally {
+    await mayfly.stop();
+  }
+}
+
+const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(cases);
+const unknown = chosen.filter((name) => !Object.hasOwn(cases, name));
+if (unknown.length > 0) {
+  console.error(`There is no case ${unknown.join(", ")}; there are ${Object.keys(cases).join(", ")}.`);
+  process.exit(2);
+}
+try {
+  console.log(`${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.versions.node}`);
+  for (const name of chosen) {
+    const figures = await cases[name]!();
+    console.log(`\n### ${name}\n\n${tableOf(figures)}`);
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
