@@ -1,0 +1,87 @@
+/**
+ * The pages that are made from the code: docs/config.md from the knobs, docs/errors.md from the error table, docs/cli.md
+ * from the commands' own words. `npm run fix` writes them; test/tidy.test.ts compares.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { knobEnv, knobs, type Knob } from "../src/config.ts";
+import { commonFlags } from "../src/cli/command.ts";
+import { commands } from "../src/cli/command-line.ts";
+import { helpOf } from "../src/cli/help.ts";
+import { errorTable } from "../src/errors.ts";
+
+export const pages: Readonly<Record<string, () => string | Promise<string>>> = {
+  "cli.md": cliPage,
+  "config.md": configPage,
+  "errors.md": errorsPage,
+};
+
+async function cliPage(): Promise<string> {
+  const listed = await Promise.all(Object.values(commands).map((command) => command.load()));
+  const sections = listed.map(
+    (command) => `## ${command.name}\n\n\`\`\`\n${helpOf(command, { ...command.flags, ...commonFlags })}\n\`\`\``,
+  );
+  return `# Command line
+
+Results go to standard output, progress and errors to standard error, so every command can be part of a script. With
+\`--json\` standard output has JSON, one object (a line each for \`logs\`), and errors as \`{"error":{"code","message"}}\` too.
+
+| exit code | meaning |
+|---|---|
+| 0 | done; for \`deploy\`: the deployment is ready |
+| 1 | it failed; the message ends with the [code](errors.md) |
+| 2 | the command line or the configuration was not understood |
+| 130, 143 | ended by Ctrl-C or SIGTERM |
+
+| variable | meaning |
+|---|---|
+| \`MAYFLY_API\` | origin of the server's API, else \`http://127.0.0.1:3000\`; \`--api\` wins |
+| \`MAYFLY_TOKEN\` | token, else the one that is stored for this server in \`~/.config/mayfly/credentials.json\`; \`--token\` wins |
+| \`NO_COLOR\` | no colours (there are none either when the output is no terminal) |
+| \`MAYFLY_…\` | settings of \`start\`: [config.md](config.md) |
+
+${sections.join("\n\n")}
+`;
+}
+
+function configPage(): string {
+  const rows = Object.entries<Knob>(knobs).map(([name, knob]) => {
+    const names = [...(knob.flag === undefined ? [] : [`\`--${knob.flag}\``]), `\`${knobEnv(name)}\``].join(" ");
+    const value = knob.default === "" ? "–" : `\`${knob.default}\``;
+    const bounds =
+      knob.type === "number"
+        ? `${knob.unit}; ${knob.min} to ${knob.max}`
+        : knob.type === "boolean"
+          ? "1 or 0"
+          : (knob.values?.join(", ") ?? "text");
+    return `| ${names} | ${value} | ${bounds} | ${knob.doc} |`;
+  });
+  return `# Configuration
+
+Every setting of \`mayfly start\`, from the one table in \`src/config.ts\`. A flag wins over the environment, the environment
+over the default. A value out of bounds is refused at start, by name.
+
+| flag and environment variable | default | unit and bounds | what it is |
+|---|---|---|---|
+${rows.join("\n")}
+`;
+}
+
+function errorsPage(): string {
+  const rows = Object.entries(errorTable).map(([code, { status, sentence }]) => `| \`${code}\` | ${status} | ${sentence} |`);
+  return `# Errors
+
+Every error that leaves Mayfly has a code from this one table (\`src/errors.ts\`). Upper-case codes answer requests to
+deployments: as a page, JSON or text by \`Accept\`, with the code in \`x-vercel-error\` and the request's id. Codes that begin
+with \`BUILD\`, \`FUNCTION_TOO_LARGE\` and their like are the \`errorCode\` of a deployment. Lower-case codes answer API calls as
+\`{"error":{"code","message"}}\` and are printed by the command line.
+
+| code | HTTP status | what it says |
+|---|---|---|
+${rows.join("\n")}
+`;
+}
+
+if (import.meta.main) {
+  for (const [name, page] of Object.entries(pages)) writeFileSync(join(import.meta.dirname, name), await page());
+}
