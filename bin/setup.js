@@ -77,9 +77,13 @@ function run(command, parameters, env = process.env) {
   process.exit(1);
 }
 
-/** @param {string} program */
+/**
+ * Packages from npm have programs of the same names (`nft` is one), and npm puts those first on the path: they do not count.
+ * @param {string} program
+ */
 function hasProgram(program) {
-  return (process.env["PATH"] ?? "").split(delimiter).some((directory) => {
+  const path = (process.env["PATH"] ?? "").split(delimiter).filter((directory) => !directory.includes("node_modules"));
+  return [...path, "/usr/sbin", "/sbin"].some((directory) => {
     try {
       accessSync(join(directory, program), constants.X_OK);
       return true;
