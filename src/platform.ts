@@ -26,8 +26,9 @@ import { openHostIndex } from "./gateway/host.ts";
 import { isAlive } from "./liveness.ts";
 import { openSqliteLogs } from "./logs/sqlite.ts";
 import type { Manifest } from "./model.ts";
-import { openBubblewrapSandboxes, whyNoBubblewrap } from "./sandbox/bubblewrap.ts";
-import { openOciSandboxes, whyNoOci } from "./sandbox/oci.ts";
+import { openBubblewrapSandboxes } from "./sandbox/bubblewrap.ts";
+import { openOciSandboxes } from "./sandbox/oci.ts";
+import { probe } from "./sandbox/probe.ts";
 import { openProcessSandboxes } from "./sandbox/process.ts";
 import type { SandboxDriver } from "./sandbox/sandbox.ts";
 import { listUnfinished } from "./store/deployments.ts";
@@ -101,23 +102,29 @@ async function chooseSandboxes(config: Config, log: Log): Promise<SandboxDriver>
     networkAllow: config.networkAllow.split(",").filter((network) => network !== ""),
     log,
   };
-  const oci = { ...options, runtime: config.ociRuntime as "crun" | "runc" };
   /** The strongest first. */
-  const drivers = {
-    oci: { why: () => whyNoOci(oci), open: () => openOciSandboxes(oci) },
-    bubblewrap: { why: () => whyNoBubblewrap(options), open: () => openBubblewrapSandboxes(options) },
-    process: { why: async () => null, open: () => openProcessSandboxes(options) },
+  const drivers: Readonly<Record<string, () => Promise<SandboxDriver>>> = {
+    oci: () => openOciSandboxes({ ...options, runtime: config.ociRuntime as "crun" | "runc" }),
+    bubblewrap: () => openBubblewrapSandboxes(options),
+    process: () => openProcessSandboxes(options),
   };
   const reasons: string[] = [];
-  for (const [name, { why, open }] of Object.entries(drivers)) {
+  for (const [name, open] of Object.entries(drivers)) {
     if (config.sandbox !== "auto" && config.sandbox !== name) continue;
-    const reason = await why();
-    if (reason !== null) {
-      reasons.push(`${name}: ${reason}`);
-      continue;
+    let why: string | null;
+    try {
+      const sandboxes = await open();
+      // What isolates nothing has nothing to prove.
+      why = sandboxes.can.fileIsolation ? await probe(sandboxes) : null;
+      if (why === null) {
+        if (reasons.length > 0) log(`Warning: weaker isolation than "oci" would give. ${reasons.join(" ")}`);
+        return sandboxes;
+      }
+      await sandboxes.close();
+    } catch (error) {
+      why = messageOf(error);
     }
-    if (reasons.length > 0) log(`Warning: weaker isolation than "oci" would give. ${reasons.join(" ")}`);
-    return open();
+    reasons.push(`${name}: ${why}`);
   }
   throw new MayflyError("sandbox_unavailable", `The sandbox asked for does not work here. ${reasons.join(" ")}`);
 }

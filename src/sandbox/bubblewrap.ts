@@ -24,9 +24,10 @@ import { Cgroup, findDelegated } from "./cgroup.ts";
 import { Channels } from "./channels.ts";
 import { findProgram } from "./command.ts";
 import { keepDescriptors, openPipe } from "./libc.ts";
-import { cgroupLimits, MB, memoryFilesMax, openFilesWithin, shmBytes } from "./limits.ts";
+import { cgroupLimits, memoryFilesMax, openFilesWithin, shmBytes } from "./limits.ts";
 import { checkWorkingDirectory, giveWritableMounts, makeMountPoints } from "./mounts.ts";
-import { guestNode, openRootfs } from "./rootfs.ts";
+import { whyNot } from "./probe.ts";
+import { openRootfs } from "./rootfs.ts";
 import type {
   Sandbox,
   SandboxCapabilities,
@@ -96,32 +97,7 @@ export async function openBubblewrapSandboxes(options: BubblewrapOptions): Promi
 
 /** Null when the driver really works on this machine, which one guest is made and destroyed to see; else why not. */
 export async function whyNoBubblewrap(options: BubblewrapOptions): Promise<string | null> {
-  let driver: SandboxDriver | undefined;
-  try {
-    driver = await openBubblewrapSandboxes(options);
-    const sandbox = await driver.create({
-      purpose: "probe",
-      argv: [guestNode, "-e", "require('fs').writeSync(3, 'works')"],
-      env: {},
-      cwd: "/tmp",
-      mounts: [],
-      limits: { memoryMB: 256, cpuByMemory: false },
-      tmpBytes: 16 * MB,
-      processesMax: 64,
-      openFilesMax: 256,
-      network: "none",
-    });
-    let heard = "";
-    let complaint = "";
-    sandbox.control.setEncoding("utf8").on("data", (said: string) => (heard += said.slice(0, 100)));
-    sandbox.stderr.setEncoding("utf8").on("data", (said: string) => (complaint = (complaint + said).slice(0, 500)));
-    await Promise.race([sandbox.ended, sleep(createMsMax, undefined, { ref: false })]);
-    return heard === "works" ? null : `A guest started but could not run Node: ${complaint.trim() || "it said nothing"}`;
-  } catch (error) {
-    return messageOf(error);
-  } finally {
-    await driver?.close().catch(() => {});
-  }
+  return whyNot(() => openBubblewrapSandboxes(options));
 }
 
 interface Programs {

@@ -24,6 +24,7 @@ import { openPipe } from "./libc.ts";
 import { cgroupLimits, MB, memoryFilesMax, openFilesWithin, shmBytes } from "./limits.ts";
 import { checkWorkingDirectory, giveWritableMounts } from "./mounts.ts";
 import { Network, sweepNetwork } from "./network.ts";
+import { whyNot } from "./probe.ts";
 import { guestNode, openRootfs } from "./rootfs.ts";
 import type {
   Sandbox,
@@ -87,32 +88,7 @@ export async function openOciSandboxes(options: OciOptions): Promise<SandboxDriv
 
 /** Null when the driver really works on this machine, which one guest is made and destroyed to see; else why not. */
 export async function whyNoOci(options: OciOptions): Promise<string | null> {
-  let driver: SandboxDriver | undefined;
-  try {
-    driver = await openOciSandboxes(options);
-    const sandbox = await driver.create({
-      purpose: "probe",
-      argv: [guestNode, "-e", "require('fs').writeSync(3, 'works')"],
-      env: {},
-      cwd: "/tmp",
-      mounts: [],
-      limits: { memoryMB: 256, cpuByMemory: false },
-      tmpBytes: 16 * MB,
-      processesMax: 64,
-      openFilesMax: 256,
-      network: "internet",
-    });
-    let heard = "";
-    let complaint = "";
-    sandbox.control.setEncoding("utf8").on("data", (text: string) => (heard += text.slice(0, 100)));
-    sandbox.stderr.setEncoding("utf8").on("data", (text: string) => (complaint = (complaint + text).slice(0, 500)));
-    await Promise.race([sandbox.ended, sleep(createMsMax, undefined, { ref: false })]);
-    return heard === "works" ? null : `A guest started but could not run Node: ${complaint.trim() || "it said nothing"}`;
-  } catch (error) {
-    return messageOf(error);
-  } finally {
-    await driver?.close().catch(() => {});
-  }
+  return whyNot(() => openOciSandboxes(options));
 }
 
 async function checkHost(runtime: "crun" | "runc"): Promise<void> {
