@@ -79,12 +79,29 @@ export interface Deployment {
   readonly sourceDigest: Digest;
   /** Blob that holds the {@link Manifest} as JSON; set when the state is READY. */
   readonly manifestDigest: Digest | null;
+  /** null: not made from a commit by a Git host. */
+  readonly git?: GitSource | null;
   /** How the build was asked for: see {@link DeploymentRequest}. */
   readonly request: DeploymentRequest;
   /** What the build did; set when the state is READY. */
   readonly summary: BuildSummary | null;
   /** How often a build of it was begun; a build that the platform's end cut off is begun again. */
   readonly attempts: number;
+}
+
+/** The commit that a deployment was made from. */
+export interface GitSource {
+  readonly provider: "github" | "gitlab";
+  /** `owner/name`, `group/sub/name`. */
+  readonly repository: string;
+  readonly branch: string;
+  /** 40 hexadecimal digits. */
+  readonly commitSha: string;
+  readonly commitMessage: string;
+  readonly commitAuthor: string;
+  readonly pullRequest: number | null;
+  /** It comes from another repository: no secrets, and no cache is written. */
+  readonly fork: boolean;
 }
 
 /** How much of a build was done anew. */
@@ -162,6 +179,17 @@ export interface RouteRule {
   readonly locale?: { readonly redirect?: Readonly<Record<string, string>>; readonly cookie?: string };
   readonly middlewarePath?: string;
   readonly middlewareRawSrc?: readonly string[];
+  readonly transforms?: readonly RouteTransform[];
+}
+
+/** Changes request or response as it passes: see "transforms" of the Build Output API. */
+export interface RouteTransform {
+  readonly type: "request.headers" | "request.query" | "request.path" | "response.headers";
+  readonly op: "append" | "set" | "delete";
+  readonly target?: { readonly key: string | Readonly<Record<string, unknown>> };
+  readonly args?: string | readonly string[];
+  /** Names of environment variables that `args` may name as `$NAME`. */
+  readonly env?: readonly string[];
 }
 
 export interface RouteCondition {
@@ -171,7 +199,7 @@ export interface RouteCondition {
 }
 
 /** What answers at an output path. */
-export type Output = StaticOutput | FunctionOutput;
+export type Output = StaticOutput | FunctionOutput | PrerenderOutput | MiddlewareOutput;
 
 export interface StaticOutput {
   readonly kind: "static";
@@ -183,6 +211,43 @@ export interface StaticOutput {
 export interface FunctionOutput {
   readonly kind: "function";
   /** Key of {@link Manifest.functions}; several paths may share one Function. */
+  readonly functionId: string;
+}
+
+/** A Function's answer that the edge keeps: made at build time (`fallback`), or by the first request. */
+export interface PrerenderOutput {
+  readonly kind: "prerender";
+  readonly functionId: string;
+  readonly prerender: Prerender;
+}
+
+/** How an answer is kept: `*.prerender-config.json` of the Build Output API. */
+export interface Prerender {
+  /** Seconds until it is stale and made anew in the background; `false`: only on demand. */
+  readonly expirationS: number | false;
+  /** Seconds until a stale answer is no longer given. */
+  readonly staleExpirationS?: number;
+  /** Prerenders of one deployment with an equal group are made anew together. */
+  readonly group?: number;
+  /** Whoever shows it (`x-prerender-revalidate`, cookie `__prerender_bypass`) passes the kept answer by. */
+  readonly bypassToken: string | null;
+  /** Requests that meet one of these pass it by too. */
+  readonly bypassFor: readonly RouteCondition[];
+  /** Query parameters that tell answers apart; null: all of them. */
+  readonly allowQuery: readonly string[] | null;
+  /** Request headers that the Function may see while it makes an answer to keep; null: all of them. */
+  readonly allowHeader: readonly string[] | null;
+  /** The Function sees the request's query. */
+  readonly passQuery: boolean;
+  /** The answer made at build time; null: there is none, the first request waits. */
+  readonly fallback: FileRef | null;
+  readonly initialStatus: number;
+  readonly initialHeaders: Readonly<Record<string, string>>;
+}
+
+/** Routing middleware: run by a route's `middlewarePath`, never answers at its own path. */
+export interface MiddlewareOutput {
+  readonly kind: "middleware";
   readonly functionId: string;
 }
 
@@ -198,7 +263,7 @@ export interface FunctionSpec {
   readonly bundleSize: number;
   /** File in the bundle, and for `awsHandler` the export's name. */
   readonly handler: string;
-  /** `nodejs24.x`, … */
+  /** `nodejs24.x`, …; `edge`: `handler` is a module for the Web-standard runtime. */
   readonly runtime: string;
   /** `req.query`, `res.json` and so on are added to (req, res) handlers. */
   readonly helpers: boolean;
@@ -230,6 +295,14 @@ export interface Manifest {
   readonly functions: Readonly<Record<string, FunctionSpec>>;
   /** Environment of every Function of this deployment, sealed. */
   readonly env: Readonly<Record<string, Sealed>>;
+  /** Host suffix → what `$wildcard` stands for in routes. Absent: none. */
+  readonly wildcard?: readonly { readonly domain: string; readonly value: string }[];
+  /** Configuration of `/_vercel/image`, as the build wrote it. Absent: there is no image optimiser. */
+  readonly images?: Readonly<Record<string, unknown>>;
+  /** UTC schedules in cron syntax; they run on the production deployment only. */
+  readonly crons?: readonly { readonly path: string; readonly schedule: string }[];
+  /** Directories without an index are listed. */
+  readonly directoryListing?: boolean;
 }
 
 // ── what is captured ──────────────────────────────────────────────────────────────────────────────────────────────────
