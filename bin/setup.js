@@ -20,10 +20,12 @@ const programs =
         { program: "nft", package: "nftables" },
         { program: "ip", package: "iproute2" },
         { program: "unshare", package: "util-linux" },
+        { program: "git", package: "git" },
       ]
     : [
         { program: "bwrap", package: "bubblewrap" },
         { program: "pasta", package: "passt" },
+        { program: "git", package: "git" },
       ];
 
 installPackages();
@@ -47,7 +49,7 @@ function installPrograms() {
   const names = [...new Set(missing.map((entry) => entry.package))];
   if (process.getuid?.() !== 0 || !hasProgram("apt-get")) {
     console.log(
-      `Missing: ${names.join(", ")}. Without ${names.length > 1 ? "them" : "it"} Functions and builds are isolated less, or have no network.`,
+      `Missing: ${names.join(", ")}. Without ${names.length > 1 ? "them" : "it"} Functions and builds are isolated less, have no network, or cannot come from Git.`,
     );
     return;
   }
