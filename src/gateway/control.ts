@@ -3,10 +3,8 @@
  * go. Streams both ways in bounded memory; when nobody answers, says so in the API's own error form.
  */
 import { request as connect, type IncomingMessage } from "node:http";
-import { pipeline } from "node:stream/promises";
 import { errnoOf, errorTable } from "../errors.ts";
 import type { Exchange } from "./exchange.ts";
-import { clientAddress } from "./forward.ts";
 import { isForwardingHeader, isGatewayHeader, passOn } from "./headers.ts";
 
 /** Where the control plane listens. */
@@ -29,22 +27,16 @@ export class Control {
     try {
       upstream = await this.#ask(exchange, socketPath);
     } catch (error) {
-      if (exchange.response.destroyed) return undefined;
+      if (exchange.gone) return undefined;
       return unavailable(exchange, errnoOf(error));
     }
     exchange.head(upstream.statusCode ?? 502, passOn(upstream.rawHeaders, isGatewayHeader));
-    exchange.response.flushHeaders();
-    try {
-      await pipeline(upstream, exchange.response);
-    } catch {
-      // Either side broke off: pipeline has ended both.
-    }
-    return undefined;
+    exchange.flush();
+    return exchange.pipe(upstream);
   }
 
   #ask(exchange: Exchange, socketPath: string): Promise<IncomingMessage> {
-    const { request, response, address } = exchange;
-    const client = clientAddress(request.socket);
+    const { request, address } = exchange;
     // A connection for each request: over a unix socket it costs next to nothing, and a kept one could be one that the
     // control plane has just closed.
     const outgoing = connect({
@@ -53,29 +45,34 @@ export class Control {
       method: exchange.method,
       path: address.target,
       headers: [
-        ...passOn(request.rawHeaders, isForwardingHeader),
+        ...passOn(request.headers, isForwardingHeader),
         "host",
         address.authority,
         "x-forwarded-host",
         address.authority,
         "x-forwarded-proto",
-        "encrypted" in request.socket && request.socket.encrypted === true ? "https" : "http",
+        request.secure ? "https" : "http",
         "x-forwarded-for",
-        client,
+        request.remoteAddress,
         "x-vercel-id",
         exchange.publicId,
         // Told "close", a control plane that refuses a body would close at once, and its answer be lost to the writes
         // that are under way; kept open, it reads the rest of the body.
         "connection",
         "keep-alive",
-        ...(request.headers["transfer-encoding"] === undefined ? [] : ["transfer-encoding", "chunked"]),
+        ...(request.bodyLength === null ? ["transfer-encoding", "chunked"] : []),
       ],
     });
-    response.once("close", () => outgoing.destroy());
+    exchange.onGone(() => outgoing.destroy());
     if (exchange.hasBody) {
-      exchange.acceptBody();
-      request.pipe(outgoing);
-      request.once("error", () => outgoing.destroy());
+      exchange.readBody({
+        onData: (chunk) => {
+          if (!outgoing.write(chunk)) exchange.pauseBody();
+        },
+        onEnd: () => outgoing.end(),
+        onError: () => outgoing.destroy(),
+      });
+      outgoing.on("drain", () => exchange.resumeBody());
     } else {
       outgoing.end();
     }

@@ -1,44 +1,83 @@
 /**
- * One request and its response on their way through the gateway: the id that the client, the Function and the log see,
- * the time each step took, and the headers that every response carries. Invariant: exactly one head is sent, and a
- * request whose body nobody read does not hold its connection for long.
+ * One request and its response on their way through the gateway, whatever protocol carries them: what the client asked,
+ * its body, the answer, the id that the client, the Function and the log see, and the time each step took. What speaks the
+ * protocol is behind {@link Channel}. Invariant: exactly one head is sent, and after the exchange's end nothing reaches
+ * the client in its name.
  */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Clock } from "../clock.ts";
+import { Readable } from "node:stream";
 import { newRequestId } from "../names.ts";
 import type { Address } from "./host.ts";
 
-/** A client that goes on sending a body after its answer is cut off after this. Ended at once it might not read the answer. */
-const lingerMs = 2000;
+/** A request's head, as a protocol engine has read and checked it. */
+export interface RequestHead {
+  readonly method: string;
+  /** As sent: a path or an absolute URL. */
+  readonly target: string;
+  /** Flat: name, value, …; names lower-case, in the order of the wire. */
+  readonly headers: readonly string[];
+  readonly httpVersion: "1.0" | "1.1" | "2.0";
+  /** Whether TLS carries it. */
+  readonly secure: boolean;
+  /** The peer's address; IPv4 without the prefix of its IPv6 form. */
+  readonly remoteAddress: string;
+  /** Bytes that the body will have; null: not announced; 0: there is none. */
+  readonly bodyLength: number | null;
+  /** The client waits for leave to send its body. */
+  readonly expectsContinue: boolean;
+}
+
+/** Who reads a request's body. After `onEnd` or `onError` nothing more is said. */
+export interface BodySink {
+  /** The chunk is the reader's to keep. */
+  onData(chunk: Buffer): void;
+  onEnd(): void;
+  /** The client has gone, sends no valid framing, or has stopped sending. */
+  onError(error: Error): void;
+}
+
+/**
+ * SEAM between exchanges and the engines that speak HTTP/1.1 and HTTP/2. An engine calls {@link Exchange.drained} and
+ * {@link Exchange.closed}; it never calls back from within `write` or `end`.
+ */
+export interface Channel {
+  /** Begins or goes on to deliver the body; may call the sink before it returns. */
+  readBody(sink: BodySink): void;
+  pauseBody(): void;
+  resumeBody(): void;
+  sendContinue(): void;
+  /**
+   * Takes the response's head and may keep it until the first byte of the body, the end or `flush`.
+   * @throws TypeError when a header cannot be written; nothing has been sent then
+   */
+  head(status: number, headers: readonly string[]): void;
+  flush(): void;
+  /** @returns false: the client is slower; `drained` follows */
+  write(chunk: Uint8Array): boolean;
+  end(chunk?: Uint8Array): void;
+  /** Breaks the response off so that the client sees that it is not whole. `closed` follows. */
+  abort(): void;
+}
 
 export class Exchange {
   /** The request id; {@link Exchange.publicId} is how clients see it. */
   readonly id = newRequestId();
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly request: RequestHead;
+  readonly #channel: Channel;
   readonly #region: string;
-  readonly #spans: string[] = [];
+  #spans = "";
   #awaitsContinue: boolean;
   #address: Address | null = null;
+  #headSent = false;
+  #ended = false;
+  #gone = false;
+  #onDrain: (() => void) | null = null;
+  #onGone: (() => void)[] | null = null;
 
-  constructor(
-    request: IncomingMessage,
-    response: ServerResponse,
-    options: { readonly region: string; readonly clock: Clock; readonly awaitsContinue: boolean },
-  ) {
+  constructor(request: RequestHead, channel: Channel, options: { readonly region: string }) {
     this.request = request;
-    this.response = response;
+    this.#channel = channel;
     this.#region = options.region;
-    this.#awaitsContinue = options.awaitsContinue;
-    // A client that breaks off mid-body is seen by whoever reads the body; nobody else needs to know.
-    request.on("error", () => {});
-    response.on("error", () => {});
-    response.on("finish", () => {
-      if (request.complete || request.destroyed) return;
-      const { socket } = request;
-      const cancel = options.clock.after(lingerMs, () => socket.destroy());
-      request.once("close", cancel).resume();
-    });
+    this.#awaitsContinue = request.expectsContinue;
   }
 
   /** `<region>::<request id>` */
@@ -46,8 +85,10 @@ export class Exchange {
     return `${this.#region}::${this.id}`;
   }
 
+  // ── the request ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
   get method(): string {
-    return this.request.method ?? "GET";
+    return this.request.method;
   }
 
   /** Set by the first step; errors before it have none. */
@@ -60,23 +101,187 @@ export class Exchange {
     this.#address = address;
   }
 
-  /** A request header's value by lower-case name. */
+  /** A request header's value by lower-case name; several are joined, as RFC 9110 §5.2 says and RFC 6265 for cookies. */
   header(name: string): string | undefined {
-    const value = this.request.headers[name];
-    return typeof value === "string" ? value : value?.join(", ");
+    const { headers } = this.request;
+    let value: string | undefined;
+    for (let index = 0; index < headers.length; index += 2) {
+      if (headers[index] !== name) continue;
+      value = value === undefined ? headers[index + 1]! : `${value}${name === "cookie" ? "; " : ", "}${headers[index + 1]!}`;
+    }
+    return value;
   }
 
   get hasBody(): boolean {
-    const { headers } = this.request;
-    return headers["transfer-encoding"] !== undefined || (headers["content-length"] !== undefined && headers["content-length"] !== "0");
+    return this.request.bodyLength !== 0;
   }
 
-  /** Asks for the body of a client that waits for leave to send it (`Expect: 100-continue`). */
+  /** Asks for the body of a client that waits for leave to send it (`Expect: 100-continue`). {@link readBody} does too. */
   acceptBody(): void {
-    if (!this.#awaitsContinue) return;
+    if (!this.#awaitsContinue || this.#headSent) return;
     this.#awaitsContinue = false;
-    this.response.writeContinue();
+    this.#channel.sendContinue();
   }
+
+  /** Reads the body, once. The sink may be called before this returns. */
+  readBody(sink: BodySink): void {
+    this.acceptBody();
+    this.#channel.readBody(sink);
+  }
+
+  pauseBody(): void {
+    this.#channel.pauseBody();
+  }
+
+  resumeBody(): void {
+    this.#channel.resumeBody();
+  }
+
+  /** The body as a stream, for whoever needs one: {@link readBody} costs less. */
+  bodyStream(): Readable {
+    let begun = false;
+    const stream = new Readable({
+      read: () => {
+        if (begun) return this.#channel.resumeBody();
+        begun = true;
+        this.readBody({
+          onData: (chunk) => {
+            if (!stream.push(chunk)) this.#channel.pauseBody();
+          },
+          onEnd: () => void stream.push(null),
+          onError: (error) => void stream.destroy(error),
+        });
+      },
+    });
+    return stream;
+  }
+
+  // ── the response ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  get headSent(): boolean {
+    return this.#headSent;
+  }
+
+  /** The response is whole, as far as this side is concerned. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** The client has gone, or the response was broken off. */
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  /** Calls back, at most once, when the client goes before the response has ended; at once when it has gone. @returns takes it back */
+  onGone(callback: () => void): () => void {
+    if (this.#gone) callback();
+    else if (!this.#ended) (this.#onGone ??= []).push(callback);
+    return () => {
+      const index = this.#onGone?.indexOf(callback) ?? -1;
+      if (index !== -1) this.#onGone!.splice(index, 1);
+    };
+  }
+
+  /** Calls back whenever {@link write} may go on after it has said false. A later callback takes an earlier one's place. */
+  onDrain(callback: () => void): void {
+    this.#onDrain = callback;
+  }
+
+  /**
+   * Gives the head; it leaves with the first bytes of the body, at the end, or by {@link flush}.
+   * @param headers flat: name, value, …; names lower-case. What frames the message is the engine's, but for `content-length`.
+   * @throws TypeError when one cannot be written; nothing has been sent then
+   */
+  head(status: number, headers: readonly string[]): void {
+    if (this.#gone) return;
+    const all = ["server", "Mayfly", "x-vercel-id", this.publicId, ...headers];
+    if (this.#spans !== "") all.push("server-timing", this.#spans);
+    // The client was never told to send its body: whatever comes next on this connection could be that body or a request.
+    if (this.#awaitsContinue) all.push("connection", "close");
+    this.#channel.head(status, all);
+    this.#headSent = true;
+  }
+
+  /** Sends the head now, before there is a body. */
+  flush(): void {
+    if (!this.#gone && !this.#ended) this.#channel.flush();
+  }
+
+  /** @returns false: wait for {@link onDrain} before the next. Bytes for a client that has gone are dropped. */
+  write(chunk: Uint8Array): boolean {
+    if (this.#gone || this.#ended) return true;
+    return this.#channel.write(chunk);
+  }
+
+  end(chunk?: Uint8Array): void {
+    if (this.#gone || this.#ended) return;
+    this.#ended = true;
+    this.#onGone = null;
+    this.#channel.end(chunk);
+  }
+
+  /** Sends a whole response; a HEAD request gets its head only. */
+  send(status: number, headers: readonly string[], body: string | Uint8Array): void {
+    const bytes = typeof body === "string" ? Buffer.from(body) : body;
+    this.head(status, [...headers, "content-length", String(bytes.length)]);
+    if (this.method === "HEAD") this.end();
+    else this.end(bytes);
+  }
+
+  /**
+   * Sends a stream as the rest of the body, at the client's pace. Resolves when either has ended; one that breaks off
+   * breaks the other.
+   */
+  async pipe(source: Readable): Promise<void> {
+    if (this.#gone) {
+      source.on("error", () => {}).destroy();
+      return;
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const forget = this.onGone(() => {
+      source.destroy();
+      resolve();
+    });
+    this.onDrain(() => source.resume());
+    source.on("data", (chunk: Buffer) => {
+      if (!this.write(chunk)) source.pause();
+    });
+    source.once("end", () => this.end());
+    source.on("error", () => {});
+    source.once("close", () => {
+      forget();
+      // Not to its end: the client must see an unfinished response.
+      if (!source.readableEnded) this.abort();
+      resolve();
+    });
+    await promise;
+  }
+
+  /** Breaks the response off, so that the client sees that it is not whole. */
+  abort(): void {
+    if (this.#gone || this.#ended) return;
+    this.#channel.abort();
+  }
+
+  // ── what its engine says ────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The client has taken what was written. */
+  drained(): void {
+    if (!this.#ended) this.#onDrain?.();
+  }
+
+  /** The engine is done with it: the response is through, or the client has gone. */
+  closed(): void {
+    if (this.#gone) return;
+    this.#onDrain = null;
+    if (this.#ended) return;
+    this.#gone = true;
+    const callbacks = this.#onGone;
+    this.#onGone = null;
+    for (const callback of callbacks ?? []) callback();
+  }
+
+  // ── where the time went ─────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Runs a step and notes its time for `Server-Timing`. */
   async step<T>(name: string, run: () => T | Promise<T>): Promise<T> {
@@ -89,27 +294,7 @@ export class Exchange {
   }
 
   span(name: string, ms: number): void {
-    this.#spans.push(`${name};dur=${ms.toFixed(2)}`);
-  }
-
-  /** Sends the head. @param headers flat: name, value, … */
-  head(status: number, headers: readonly string[]): void {
-    const all = ["server", "Mayfly", "x-vercel-id", this.publicId, ...headers];
-    if (this.#spans.length > 0) all.push("server-timing", this.#spans.join(", "));
-    // The client was never told to send its body: whatever comes next on this connection could be that body or a request.
-    if (this.#awaitsContinue) all.push("connection", "close");
-    this.response.writeHead(status, all);
-  }
-
-  /** Sends a whole response; a HEAD request gets its head only. */
-  send(status: number, headers: readonly string[], body: string | Uint8Array): void {
-    this.head(status, [...headers, "content-length", String(Buffer.byteLength(body))]);
-    if (this.method === "HEAD") this.response.end();
-    else this.response.end(body);
-  }
-
-  /** Breaks the connection, so that the client sees that the response is not whole. */
-  abort(): void {
-    this.response.destroy();
+    const span = `${name};dur=${ms.toFixed(2)}`;
+    this.#spans = this.#spans === "" ? span : `${this.#spans}, ${span}`;
   }
 }

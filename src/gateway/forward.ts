@@ -3,8 +3,6 @@
  * Nothing is buffered: a body beyond the limit is refused by its announced length, or cut off where it crosses it.
  * Errors before the head are thrown for the error page; after it the connection is broken, so no half response looks whole.
  */
-import type { ServerResponse } from "node:http";
-import type { Socket } from "node:net";
 import { Transform, type Readable, type TransformCallback } from "node:stream";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -60,10 +58,7 @@ export class Forward {
     if (passesBody && announced > this.#bodyBytesMax) throw this.#tooLarge(exchange, answer.manifest, spec, announced);
 
     const gone = new AbortController();
-    const onClose = (): void => {
-      if (!exchange.response.writableFinished) gone.abort();
-    };
-    exchange.response.once("close", onClose);
+    const stay = exchange.onGone(() => gone.abort());
     const limit = passesBody && exchange.header("transfer-encoding") !== undefined ? new BodyLimit(this.#bodyBytesMax) : null;
     limit?.once("over", () => gone.abort());
 
@@ -81,7 +76,7 @@ export class Forward {
         signal: gone.signal,
       });
     } catch (error) {
-      exchange.response.off("close", onClose);
+      stay();
       limit?.destroy();
       if (limit?.isOver === true) throw this.#tooLarge(exchange, answer.manifest, spec, null);
       throw error;
@@ -106,11 +101,12 @@ export class Forward {
 
   #body(exchange: Exchange, limit: BodyLimit | null): Readable {
     exchange.acceptBody();
+    const body = exchange.bodyStream();
     // An announced length within the limit is kept by the HTTP parser: no need to count.
-    if (limit === null) return exchange.request;
-    exchange.request.on("error", (error) => limit.destroy(error));
+    if (limit === null) return body;
+    body.on("error", (error) => limit.destroy(error));
     limit.on("error", () => {});
-    return exchange.request.pipe(limit);
+    return body.pipe(limit);
   }
 
   #tooLarge(exchange: Exchange, manifest: Manifest, spec: FunctionSpec, announced: number | null): MayflyError {
@@ -158,11 +154,11 @@ class BodyLimit extends Transform {
 
 function functionHeaders(exchange: Exchange, answer: FunctionAnswer): string[] {
   const { address, request } = exchange;
-  const client = clientAddress(request.socket);
+  const client = request.remoteAddress;
   const colon = /:(\d+)$/.exec(address.authority);
-  const protocol = "encrypted" in request.socket && request.socket.encrypted === true ? "https" : "http";
+  const protocol = request.secure ? "https" : "http";
   return [
-    ...passOn(request.rawHeaders, (name) => isPlatformRequestHeader(name) || (answer.isErrorPage === true && name === "content-length")),
+    ...passOn(request.headers, (name) => isPlatformRequestHeader(name) || (answer.isErrorPage === true && name === "content-length")),
     "host",
     address.authority,
     "x-forwarded-host",
@@ -186,11 +182,6 @@ function functionHeaders(exchange: Exchange, answer: FunctionAnswer): string[] {
   ];
 }
 
-/** The peer's address; IPv4 without the prefix of its IPv6 form. */
-export function clientAddress(socket: Socket): string {
-  return (socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
-}
-
 /** The Function's headers, what routes add to them (over them only when `important`), and the platform's own. */
 function clientHeaders(response: InvocationResponse, answer: FunctionAnswer): string[] {
   const own = passOn(response.headers, isPlatformResponseHeader);
@@ -211,40 +202,13 @@ function clientHeaders(response: InvocationResponse, answer: FunctionAnswer): st
 }
 
 async function stream(exchange: Exchange, body: Readable): Promise<void> {
-  const { response } = exchange;
   if (exchange.method === "HEAD") {
     body.on("error", () => {}).resume();
-    response.end();
+    exchange.end();
     return;
   }
   // Head and first chunk share a packet when the body is there already; a slow one must not hold back the head.
-  const flush = setImmediate(() => {
-    if (!response.writableEnded && !response.destroyed) response.flushHeaders();
-  });
-  await pump(body, response);
+  const flush = setImmediate(() => exchange.flush());
+  await exchange.pipe(body);
   clearImmediate(flush);
-}
-
-/** As `pipeline`, which makes and aborts a controller each time: 15 µs. Whichever side breaks off, the other is destroyed. */
-async function pump(body: Readable, response: ServerResponse): Promise<void> {
-  if (response.destroyed) {
-    body.on("error", () => {}).destroy();
-    return;
-  }
-  const { promise, resolve } = Promise.withResolvers<void>();
-  response.once("close", () => {
-    body.destroy();
-    resolve();
-  });
-  response.on("drain", () => body.resume());
-  body.on("data", (chunk: Buffer) => {
-    if (!response.write(chunk)) body.pause();
-  });
-  body.once("end", () => response.end());
-  body.on("error", () => response.destroy());
-  body.once("close", () => {
-    // Not to its end: the client must see an unfinished response.
-    if (!body.readableEnded) response.destroy();
-  });
-  await promise;
 }

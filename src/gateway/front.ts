@@ -9,6 +9,10 @@ import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { errnoOf, errorTable, MayflyError, messageOf, type ErrorCode } from "../errors.ts";
 import { newRequestId } from "../names.ts";
+import { Exchange, type BodySink, type Channel, type RequestHead } from "./exchange.ts";
+
+/** A client that goes on sending a body after its answer is cut off after this. Ended at once it might not read the answer. */
+const lingerMs = 2000;
 
 export interface Front {
   /** @throws MayflyError port_in_use */
@@ -17,16 +21,10 @@ export interface Front {
   close(drainMs: number): Promise<void>;
 }
 
-export interface FrontRequest {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** The client waits for leave to send its body. */
-  readonly awaitsContinue: boolean;
-}
-
+/** @param answer takes each exchange; what it throws is a bug */
 export function openFront(
   { config, clock }: { readonly config: Config; readonly clock: Clock },
-  answer: (request: FrontRequest) => void,
+  answer: (exchange: Exchange) => void,
 ): Front {
   return new NodeFront(config, clock, answer);
 }
@@ -39,7 +37,7 @@ class NodeFront implements Front {
   readonly #busy = new Map<Socket, ServerResponse>();
   #closing: Promise<void> | null = null;
 
-  constructor(config: Config, clock: Clock, answer: (request: FrontRequest) => void) {
+  constructor(config: Config, clock: Clock, answer: (exchange: Exchange) => void) {
     this.#config = config;
     this.#clock = clock;
     this.#server = createServer({
@@ -60,7 +58,11 @@ class NodeFront implements Front {
         if (this.#closing !== null) this.#server.closeIdleConnections();
       });
       if (this.#closing !== null) response.shouldKeepAlive = false;
-      answer({ request, response, awaitsContinue });
+      const channel = new NodeChannel(request, response, clock);
+      const exchange = new Exchange(headOf(request, awaitsContinue), channel, config);
+      response.on("drain", () => exchange.drained());
+      response.once("close", () => exchange.closed());
+      answer(exchange);
     };
     this.#server.on("request", (request, response) => accept(request, response, false));
     this.#server.on("checkContinue", (request, response) => accept(request, response, true));
@@ -128,3 +130,77 @@ const refusals: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: "REQUEST_HEADER_TOO_LARGE",
   ERR_HTTP_REQUEST_TIMEOUT: "REQUEST_TIMEOUT",
 };
+
+function headOf(request: IncomingMessage, expectsContinue: boolean): RequestHead {
+  const { headers, rawHeaders, socket } = request;
+  const chunked = headers["transfer-encoding"] !== undefined;
+  return {
+    method: request.method ?? "GET",
+    target: request.url ?? "",
+    headers: rawHeaders.map((text, index) => (index % 2 === 0 ? text.toLowerCase() : text)),
+    httpVersion: request.httpVersion === "1.0" ? "1.0" : "1.1",
+    secure: "encrypted" in socket && socket.encrypted === true,
+    remoteAddress: (socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, ""),
+    bodyLength: chunked ? null : Number(headers["content-length"] ?? 0),
+    expectsContinue,
+  };
+}
+
+class NodeChannel implements Channel {
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+
+  constructor(request: IncomingMessage, response: ServerResponse, clock: Clock) {
+    this.#request = request;
+    this.#response = response;
+    // A client that breaks off mid-body is seen by whoever reads the body; nobody else needs to know.
+    request.on("error", () => {});
+    response.on("error", () => {});
+    response.on("finish", () => {
+      if (request.complete || request.destroyed) return;
+      const { socket } = request;
+      const cancel = clock.after(lingerMs, () => socket.destroy());
+      request.once("close", cancel).resume();
+    });
+  }
+
+  readBody(sink: BodySink): void {
+    const request = this.#request;
+    request.on("data", (chunk: Buffer) => sink.onData(chunk));
+    request.once("end", () => sink.onEnd());
+    request.once("error", (error) => sink.onError(error));
+  }
+
+  pauseBody(): void {
+    this.#request.pause();
+  }
+
+  resumeBody(): void {
+    this.#request.resume();
+  }
+
+  sendContinue(): void {
+    this.#response.writeContinue();
+  }
+
+  head(status: number, headers: readonly string[]): void {
+    this.#response.writeHead(status, headers as string[]);
+  }
+
+  flush(): void {
+    this.#response.flushHeaders();
+  }
+
+  write(chunk: Uint8Array): boolean {
+    return this.#response.write(chunk);
+  }
+
+  end(chunk?: Uint8Array): void {
+    if (chunk === undefined) this.#response.end();
+    else this.#response.end(chunk);
+  }
+
+  abort(): void {
+    this.#response.destroy();
+  }
+}

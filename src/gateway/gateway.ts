@@ -11,9 +11,9 @@ import type { Functions } from "../functions/functions.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import { Control, type ControlPlane } from "./control.ts";
 import { codeOfStatus, renderErrorPage } from "./error-page.ts";
-import { Exchange } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 import { Forward } from "./forward.ts";
-import { openFront, type Front, type FrontRequest } from "./front.ts";
+import { openFront, type Front } from "./front.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
 import type { Resolution, RouteHeader, RouteRequest } from "./route.ts";
@@ -34,7 +34,7 @@ export type Gateway = Front;
 
 export function openGateway(parts: GatewayParts): Gateway {
   const journey = new Journey(parts);
-  return openFront(parts, (request) => void journey.answer(request));
+  return openFront(parts, (exchange) => void journey.answer(exchange));
 }
 
 class Journey {
@@ -50,9 +50,7 @@ class Journey {
     this.#control = new Control(parts.control);
   }
 
-  async answer({ request, response, awaitsContinue }: FrontRequest): Promise<void> {
-    const { config, clock } = this.#parts;
-    const exchange = new Exchange(request, response, { region: config.region, clock, awaitsContinue });
+  async answer(exchange: Exchange): Promise<void> {
     try {
       await this.#steps(exchange);
     } catch (error) {
@@ -62,7 +60,7 @@ class Journey {
 
   async #steps(exchange: Exchange): Promise<void> {
     const { config, hosts } = this.#parts;
-    if ((exchange.request.url ?? "").length > config.urlBytesMax) throw new MayflyError("URI_TOO_LONG");
+    if (exchange.request.target.length > config.urlBytesMax) throw new MayflyError("URI_TOO_LONG");
     exchange.address = parseAddress(exchange.request);
     if (exchange.address.path === "/_mayfly/health") return this.#health(exchange);
 
@@ -77,8 +75,7 @@ class Journey {
       await this.#follow(exchange, deployment, resolution);
     } catch (error) {
       // The deployment's own page for what went wrong in it, if it has one.
-      const { headersSent, destroyed } = exchange.response;
-      if (!(error instanceof MayflyError) || error.status < 500 || headersSent || destroyed) throw error;
+      if (!(error instanceof MayflyError) || error.status < 500 || exchange.headSent || exchange.gone) throw error;
       const page = deployment.routes.resolveError(request, error.status);
       if (page.kind !== "output") throw error;
       if (error.code === "INTERNAL_ERROR") report(exchange, error);
@@ -114,7 +111,7 @@ class Journey {
       }
       case "empty":
         exchange.head(resolution.status, flat(resolution.headers));
-        exchange.response.end();
+        exchange.end();
         return undefined;
       case "external":
         throw new MayflyError("ROUTER_EXTERNAL_TARGET_UNSUPPORTED");
@@ -130,7 +127,7 @@ class Journey {
 
   #fail(exchange: Exchange, error: unknown): void {
     if (!(error instanceof MayflyError) || error.code === "INTERNAL_ERROR") report(exchange, error);
-    if (exchange.response.headersSent || exchange.response.destroyed) {
+    if (exchange.headSent || exchange.gone) {
       exchange.abort();
       return;
     }

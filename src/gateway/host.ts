@@ -3,7 +3,6 @@
  * remembers host → manifest in bounded memory for as long as the database's revision says it is true. When the database
  * does not answer, what is remembered is served on: a site outlives its control plane.
  */
-import type { IncomingMessage } from "node:http";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
@@ -28,18 +27,19 @@ export interface Address {
 }
 
 /**
+ * @param request its headers flat, names lower-case
  * @throws MayflyError BAD_REQUEST: no host, several, or one that is none; a target that is neither a path nor an
  * absolute http(s) URL
  */
-export function parseAddress(request: Pick<IncomingMessage, "url" | "rawHeaders">): Address {
+export function parseAddress(request: { readonly target: string; readonly headers: readonly string[] }): Address {
+  const { headers } = request;
   let authority: string | null = null;
-  for (let index = 0; index < request.rawHeaders.length; index += 2) {
-    const name = request.rawHeaders[index]!;
-    if (name.length !== 4 || name.toLowerCase() !== "host") continue;
+  for (let index = 0; index < headers.length; index += 2) {
+    if (headers[index] !== "host") continue;
     if (authority !== null) throw new MayflyError("BAD_REQUEST", "The request has more than one Host header.");
-    authority = request.rawHeaders[index + 1]!;
+    authority = headers[index + 1]!;
   }
-  let target = request.url ?? "";
+  let { target } = request;
   // RFC 9112 §3.2.2: the authority of an absolute target replaces the Host header.
   const absolute = /^https?:\/\/([^/?#]*)/i.exec(target);
   if (absolute !== null) {

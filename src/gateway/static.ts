@@ -4,7 +4,6 @@
  */
 import { once } from "node:events";
 import { posix } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { contentType } from "mime-types";
 import type { BlobRange, BlobStore } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
@@ -52,7 +51,7 @@ export class StaticFiles {
     const plain = answer.status === undefined || answer.status === 200;
     if (plain && matches(exchange.header("if-none-match"), etag)) {
       exchange.head(304, without(headers, "content-disposition", "content-type"));
-      exchange.response.end();
+      exchange.end();
       return;
     }
     const ifRange = exchange.header("if-range");
@@ -68,11 +67,11 @@ export class StaticFiles {
     headers.push("content-length", String(range === null ? size : range.end - range.start + 1));
     if (isHead || status === 204 || status === 304) {
       exchange.head(status, headers);
-      exchange.response.end();
+      exchange.end();
     } else if (size <= this.#fileBytesMax) {
       const bytes = this.#memory.get(digest) ?? (await this.#read(digest));
       exchange.head(status, headers);
-      exchange.response.end(range === null ? bytes : bytes.subarray(range.start, range.end + 1));
+      exchange.end(range === null ? bytes : bytes.subarray(range.start, range.end + 1));
     } else {
       await this.#stream(exchange, status, headers, digest, range);
     }
@@ -96,11 +95,7 @@ export class StaticFiles {
     // An absent blob must be known before the head says 200.
     await once(source, "readable");
     exchange.head(status, headers);
-    try {
-      await pipeline(source, exchange.response);
-    } catch {
-      // The client has gone, or the file broke off: pipeline has ended both, which is all there is to do.
-    }
+    await exchange.pipe(source);
   }
 }
 
