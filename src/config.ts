@@ -305,7 +305,14 @@ export const knobs = {
   },
 
   // builds
-  buildsMax: { type: "number", default: 1, unit: "builds", min: 1, max: 64, doc: "Builds at the same time." },
+  buildsMax: {
+    type: "number",
+    default: 0,
+    unit: "builds",
+    min: 0,
+    max: 64,
+    doc: "Builds at the same time; 0: one a core, as far as half of the memory reaches.",
+  },
   buildQueueMax: {
     type: "number",
     default: 1000,

@@ -17,8 +17,8 @@ import { openDiskBlobs } from "./blobs/disk.ts";
 import { createToolchains } from "./build/toolchain.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
-import { deploy, type DeployContext } from "./deploy/deploy.ts";
-import { BuildQueue } from "./deploy/queue.ts";
+import { deploy, supersede, type DeployContext } from "./deploy/deploy.ts";
+import { BuildQueue, concurrencyHere } from "./deploy/queue.ts";
 import { MayflyError, messageOf } from "./errors.ts";
 import { openPools } from "./functions/pools.ts";
 import { openGateway } from "./gateway/gateway.ts";
@@ -203,13 +203,14 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
     workRoot: join(builds, String(process.pid)),
   };
   const queue = new BuildQueue({
-    concurrency: config.buildsMax,
+    concurrency: concurrencyHere(config.buildsMax, config.buildMemoryMB),
     waitingMax: config.buildQueueMax,
     run: (id, signal) => deploy(context, id, signal),
+    supersede: (id, by) => supersede(context, id, by),
     log,
   });
   opened.defer(() => queue.close());
-  for (const deployment of await listUnfinished(store)) queue.enqueue(deployment.id);
+  for (const deployment of await listUnfinished(store)) queue.enqueue(deployment);
 
   const identity = await ensureFirstIdentity(store, userInfo().username);
   const known = token !== null && (await findIdentity(store, token)) !== null;

@@ -18,7 +18,7 @@ export const deploymentEndpoints: readonly Endpoint[] = [
       const request = parseCreateRequest(await call.json(), call.query);
       call.queue.refuseWhenFull();
       const deployment = await createDeployment(call.context, call.identity, request);
-      call.queue.enqueue(deployment.id);
+      call.queue.enqueue(deployment);
       return deploymentJson(call, deployment, []);
     },
   },
@@ -155,6 +155,7 @@ function deploymentJson({ publicUrlOf, identity, context }: EndpointCall, deploy
     regions: [context.config.region],
     team: { id: team.id, slug: team.slug, name: team.name },
     buildSummary: deployment.summary,
+    ...(deployment.state === "CANCELED" && deployment.errorMessage !== null ? { readyStateReason: deployment.errorMessage } : {}),
     ...(deployment.state === "ERROR" ? { errorCode: deployment.errorCode, errorMessage: deployment.errorMessage, errorStep: "build" } : {}),
   };
 }

@@ -159,7 +159,7 @@ async function runSandbox(request: BuildRequest, lines: LogLines, scratch: strin
     },
     cwd: guestPaths.scratch,
     mounts,
-    limits: { memoryMB: config.buildMemoryMB, cpuByMemory: true },
+    limits: { memoryMB: config.buildMemoryMB, cpuByMemory: false },
     tmpBytes: config.tmpBytesMax,
     processesMax: config.processesMax,
     openFilesMax: config.buildOpenFilesMax,

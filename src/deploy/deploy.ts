@@ -57,6 +57,13 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
   }
 }
 
+/** A waiting deployment that will not be built: a newer push to its branch is queued. */
+export async function supersede(context: DeployContext, id: string, by: string): Promise<void> {
+  const message = `A newer push to the same branch is queued: ${by}.`;
+  const isMine = await finishUnready(context.store, id, "CANCELED", { code: "canceled", message }, context.clock.now());
+  if (isMine) appendLine(context, { id }, "system", `Canceled. ${message}`);
+}
+
 /** QUEUED → BUILDING. A build that the platform's end cut off too often has perhaps caused that end. */
 async function beginStep({ store, clock, config }: DeployContext, deployment: Deployment): Promise<boolean> {
   if (deployment.attempts >= config.buildAttemptsMax) {
@@ -131,7 +138,7 @@ async function failStep(context: DeployContext, deployment: Deployment, error: u
   await finishUnready(context.store, deployment.id, "ERROR", { code, message }, context.clock.now());
 }
 
-function appendLine({ logs, clock }: DeployContext, deployment: Deployment, stream: LogLine["stream"], text: string): void {
+function appendLine({ logs, clock }: DeployContext, deployment: Pick<Deployment, "id">, stream: LogLine["stream"], text: string): void {
   const place = { deploymentId: deployment.id, source: "build", functionName: "", invocationId: "" } as const;
   logs.append([{ ...place, stream, timestampMs: clock.now(), text }]);
 }

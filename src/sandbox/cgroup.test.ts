@@ -42,6 +42,7 @@ describe("control groups", () => {
     const group = await Cgroup.create(findHierarchies(line(root, "cgroup2", "rw")), "3/17", {
       memoryBytes: 1000,
       cpus: 0.5,
+      weight: 1,
       processesMax: 9,
     });
     const read = (...parts: string[]): string => readFileSync(join(root, ...parts), "utf8");
@@ -52,7 +53,7 @@ describe("control groups", () => {
     assert.equal(inGroup("memory.swap.max"), "0");
     assert.equal(inGroup("cpu.max"), "10000 20000");
     assert.equal(inGroup("pids.max"), "9");
-    await group.setLimits({ memoryBytes: 2000, cpus: null, processesMax: 9 });
+    await group.setLimits({ memoryBytes: 2000, cpus: null, weight: 1, processesMax: 9 });
     assert.equal(inGroup("memory.max"), "2000");
     assert.equal(inGroup("cpu.max"), "max 20000");
     await group.add(1234);

@@ -22,6 +22,8 @@ export interface CgroupLimits {
   readonly memoryBytes: number;
   /** CPUs' worth of time; null: as much as there is. */
   readonly cpus: number | null;
+  /** Share when there is not enough for all, relative to others with equal `cpus`. */
+  readonly weight: number;
   readonly processesMax: number;
 }
 
@@ -171,14 +173,15 @@ export class Cgroup {
       await writeFile(this.#file(memory, "memory.oom.group"), "1");
       await writeFile(this.#file(memory, "memory.swap.max"), "0").catch(ignoreMissing);
     }
+    const share = (limits.cpus ?? 1) * limits.weight;
     const quotaUs = limits.cpus === null ? null : Math.max(cpuQuotaUsMin, Math.round(cpuPeriodUs * limits.cpus));
     if (cpu?.version === 1) {
       await writeFile(this.#file(cpu, "cpu.cfs_period_us"), String(cpuPeriodUs));
       await writeFile(this.#file(cpu, "cpu.cfs_quota_us"), String(quotaUs ?? -1));
-      await writeFile(this.#file(cpu, "cpu.shares"), String(Math.max(2, Math.round(1024 * (limits.cpus ?? 1)))));
+      await writeFile(this.#file(cpu, "cpu.shares"), String(Math.max(2, Math.round(1024 * share))));
     } else if (cpu?.version === 2) {
       await writeFile(this.#file(cpu, "cpu.max"), `${quotaUs ?? "max"} ${cpuPeriodUs}`);
-      await writeFile(this.#file(cpu, "cpu.weight"), String(Math.min(10_000, Math.max(1, Math.round(100 * (limits.cpus ?? 1))))));
+      await writeFile(this.#file(cpu, "cpu.weight"), String(Math.min(10_000, Math.max(1, Math.round(100 * share)))));
     }
     if (pids !== null) await writeFile(this.#file(pids, "pids.max"), String(limits.processesMax));
   }

@@ -6,6 +6,8 @@ import type { SandboxLimits, SandboxSpec } from "./sandbox.ts";
 export const MB = 1024 * 1024;
 /** Memory that comes with one CPU: the scale on which a Function's share of CPU time is cut. */
 const memoryMBPerCpu = 1769;
+/** Of a build, relative to a Function with one CPU: when both want the processor. Alone, a build has all of it. */
+const buildWeight = 0.1;
 /** Of /dev/shm. */
 export const shmBytes = 64 * MB;
 
@@ -17,6 +19,8 @@ export function cgroupLimits(spec: SandboxSpec, limits: SandboxLimits): CgroupLi
   return {
     memoryBytes: limits.memoryMB * MB + spec.tmpBytes,
     cpus: limits.cpuByMemory ? limits.memoryMB / memoryMBPerCpu : null,
+    // Whoever waits for a page comes before whoever waits for a build.
+    weight: spec.purpose === "build" ? buildWeight : 1,
     processesMax: spec.processesMax,
   };
 }
