@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { knobEnv, knobs, type Knob } from "../src/config.ts";
 import { commonFlags } from "../src/cli/command.ts";
-import { commands } from "../src/cli/command-line.ts";
+import { commands } from "../src/cli/commands.ts";
 import { helpOf } from "../src/cli/help.ts";
 import { errorTable } from "../src/errors.ts";
 

@@ -4,7 +4,8 @@
  */
 import { readFile } from "node:fs/promises";
 import { MayflyError, messageOf } from "../errors.ts";
-import { commonFlags, type Command, type Env, type Invocation } from "./command.ts";
+import { commonFlags, type Command, type Env, type Input, type Invocation } from "./command.ts";
+import { commands, findCommand } from "./commands.ts";
 import { closestTo, parseFlags } from "./flags.ts";
 import { Terminal, type TextStream } from "./output.ts";
 
@@ -18,25 +19,8 @@ export interface World {
   readonly stderr: TextStream;
   /** See {@link Invocation.interruption}. */
   interruption(): AbortSignal;
+  readonly input: Input;
 }
-
-interface Listed {
-  readonly summary: string;
-  load(): Promise<Command>;
-}
-
-/** The commands in the order of the help. */
-export const commands: Readonly<Record<string, Listed>> = {
-  start: { summary: "Start the platform.", load: async () => (await import("./commands/start.ts")).start },
-  deploy: { summary: "Deploy a directory and print its URL.", load: async () => (await import("./commands/deploy.ts")).deploy },
-  ls: { summary: "List deployments.", load: async () => (await import("./commands/ls.ts")).ls },
-  inspect: { summary: "Show a deployment and its outputs.", load: async () => (await import("./commands/inspect.ts")).inspect },
-  logs: { summary: "Show what Functions and builds have logged.", load: async () => (await import("./commands/logs.ts")).logs },
-  usage: { summary: "Show what Functions have used.", load: async () => (await import("./commands/usage.ts")).usage },
-  rm: { summary: "Remove deployments or a project.", load: async () => (await import("./commands/rm.ts")).rm },
-  whoami: { summary: "Show whom the token stands for.", load: async () => (await import("./commands/whoami.ts")).whoami },
-};
-const synonyms: Readonly<Record<string, string>> = { list: "ls", remove: "rm", log: "logs" };
 
 /** @returns the exit code; errors are printed, none is thrown */
 export async function runCommandLine(world: World): Promise<number> {
@@ -48,21 +32,25 @@ export async function runCommandLine(world: World): Promise<number> {
   try {
     if (word === undefined || word === "--help" || word === "-h" || (word === "help" && rest[0] === undefined)) {
       const { helpOfAll } = await import("./help.ts");
-      terminal.out(helpOfAll(Object.entries(commands).map(([name, { summary }]) => ({ name, summary }))));
+      terminal.out(helpOfAll(commands, terminal));
       return 0;
     }
-    if (word === "--version" || word === "-v") {
+    if (word === "--version" || word === "-v" || word === "version") {
       const { version } = JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
-      terminal.out(version);
+      if (json) terminal.json({ version });
+      else terminal.out(version);
       return 0;
     }
-    const command = await findCommand(word === "help" ? rest[0]! : word);
+    // "mayfly help deploy" is "mayfly deploy --help".
+    const found = await chosen(word === "help" ? [...rest, "--help"] : world.args, terminal);
+    if (found === undefined) return 0;
+    const { command } = found;
     const flags = { ...command.flags, ...commonFlags };
-    const { positionals, given } = parseFlags(command, flags, word === "help" ? ["--help"] : rest);
+    const { positionals, given } = parseFlags(command, flags, found.rest);
     json = given.has("json");
     if (given.has("help")) {
       const { helpOf } = await import("./help.ts");
-      terminal.out(helpOf(command, flags));
+      terminal.out(helpOf(command, flags, terminal));
       return 0;
     }
     invocation = {
@@ -74,6 +62,10 @@ export async function runCommandLine(world: World): Promise<number> {
       env: world.env,
       cwd: world.cwd,
       interruption: world.interruption,
+      get input() {
+        return world.input;
+      },
+      allCommands: () => Promise.all(Object.values(commands).map((listed) => listed.load())),
     };
     return await command.run(invocation);
   } catch (error) {
@@ -81,14 +73,27 @@ export async function runCommandLine(world: World): Promise<number> {
   }
 }
 
-async function findCommand(word: string): Promise<Command> {
-  const name = synonyms[word] ?? word;
-  const listed = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (listed !== undefined) return listed.load();
-  const closest = closestTo(word, [...Object.keys(commands), ...Object.keys(synonyms)]);
+/** The command that the words name, loaded; a group's name alone lists, or shows the group's help (undefined). */
+async function chosen(
+  words: readonly string[],
+  terminal: Terminal,
+): Promise<{ readonly command: Command; readonly rest: readonly string[] } | undefined> {
+  const found = findCommand(words);
+  if (found.kind === "command") return { command: await found.listed.load(), rest: found.rest };
+  if (found.kind === "group") {
+    const list = commands[`${found.name} ls`];
+    if (list !== undefined && !found.rest.includes("--help") && !found.rest.includes("-h")) {
+      return { command: await list.load(), rest: found.rest };
+    }
+    const { helpOfGroup } = await import("./help.ts");
+    terminal.out(helpOfGroup(found.name, commands, terminal));
+    return undefined;
+  }
+  const closest = closestTo(found.words, found.known);
   const meant = closest === undefined ? "" : ` Did you mean "mayfly ${closest}"?`;
-  const what = word.startsWith("-") ? "flag" : "command";
-  throw new MayflyError("usage", `"${word}" is not a ${what}.${meant} See "mayfly --help".`);
+  const what = found.words.startsWith("-") ? "flag" : "command";
+  const where = found.words.includes(" ") ? `mayfly ${found.words.split(" ", 1)[0]} --help` : "mayfly --help";
+  throw new MayflyError("usage", `"${found.words}" is not a ${what}.${meant} See "${where}".`);
 }
 
 /** Prints an error and says what the exit code is. */

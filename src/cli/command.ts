@@ -9,6 +9,8 @@ export interface FlagSpec {
   readonly multiple?: boolean;
   /** What the value is called in the help: `NAME`. */
   readonly value?: string;
+  /** The values it may have, for checks and completion. */
+  readonly choices?: readonly string[];
   /** One sentence. */
   readonly doc: string;
 }
@@ -42,9 +44,23 @@ export interface Invocation {
    * what they always do.
    */
   interruption(): AbortSignal;
+  readonly input: Input;
+  /** Every command there is, loaded, in the order of the help. */
+  allCommands(): Promise<readonly Command[]>;
+}
+
+/** Standard input. */
+export interface Input {
+  /** A person sits there, not a pipe. */
+  readonly isTerminal: boolean;
+  /** The line that a person types; hidden: it is not shown. undefined: the input has ended. Only on a terminal. */
+  ask(question: string, options?: { readonly hidden?: boolean }): Promise<string | undefined>;
+  /** All of a pipe. @throws MayflyError payload_too_large */
+  read(): Promise<string>;
 }
 
 export interface Command {
+  /** One word, or two: `env add`. */
   readonly name: string;
   /** For the list of commands. */
   readonly summary: string;
@@ -65,6 +81,13 @@ export const commonFlags = {
   json: { type: "boolean", doc: 'Print JSON on stdout, errors as {"error":{"code","message"}} too.' },
   help: { type: "boolean", short: "h", doc: "Show this help." },
 } as const satisfies Flags;
+
+/** Whether a person agrees; `--yes` does so beforehand, and where nobody can be asked the answer is no. */
+export async function confirm(invocation: Invocation, question: string): Promise<boolean> {
+  if (invocation.has("yes")) return true;
+  if (!invocation.input.isTerminal || !invocation.terminal.isLive || invocation.has("json")) return false;
+  return /^y(es)?$/i.test((await invocation.input.ask(`${question} [y/N] `))?.trim() ?? "");
+}
 
 /** Flags of every command that talks to the API. */
 export const apiFlags = {

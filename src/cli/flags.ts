@@ -33,6 +33,10 @@ export function parseFlags(command: Pick<Command, "name" | "positionals" | "usag
     if (flag.type === "string" && (value === undefined || (inlineValue !== true && value.startsWith("-") && value !== "-"))) {
       throw usageError(command, `${rawName} needs a value: ${rawName} ${flag.value ?? "VALUE"} (or ${rawName}=VALUE).`);
     }
+    if (flag.choices !== undefined && !flag.choices.includes(value ?? "")) {
+      const closest = closestTo(value ?? "", flag.choices);
+      throw usageError(command, `${rawName} is "${value}"; it may be ${flag.choices.join(", ")}.`, closest);
+    }
     given.set(name, [...(given.get(name) ?? []), value ?? ""]);
   }
   if (!given.has("help")) checkCount(command, positionals);

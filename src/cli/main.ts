@@ -7,7 +7,7 @@ import { enableCompileCache } from "node:module";
 
 // Before anything else is loaded: what is compiled now is read from the cache next time.
 enableCompileCache();
-const { runCommandLine } = await import("./command-line.ts");
+const [{ runCommandLine }, { inputOf }] = await Promise.all([import("./command-line.ts"), import("./input.ts")]);
 
 let interruption: AbortController | undefined;
 let interruptedBy: "SIGINT" | "SIGTERM" | undefined;
@@ -37,6 +37,10 @@ const exitCode = await runCommandLine({
   stdout: process.stdout,
   stderr: process.stderr,
   interruption: listenForSignals,
+  // A getter, because opening standard input costs time that most commands need not spend.
+  get input() {
+    return inputOf(process.stdin, process.stderr, () => process.kill(process.pid, "SIGINT"));
+  },
 });
 // What was interrupted and ended well all the same has ended well.
 process.exitCode = interruptedBy === undefined || exitCode === 0 ? exitCode : 128 + constants.signals[interruptedBy];

@@ -53,6 +53,11 @@ export class Terminal {
     return this.#stderr.isTTY === true;
   }
 
+  /** Characters in a line of stdout; a pipe has no end. */
+  get columns(): number {
+    return this.#stdout.isTTY === true ? (this.#stdout.columns ?? 80) : Number.POSITIVE_INFINITY;
+  }
+
   /** A line of the result, on stdout. */
   out(line: string): void {
     this.#erase();

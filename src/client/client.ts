@@ -8,9 +8,7 @@ import type { LookupFunction } from "node:net";
 import { pipeline, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, isErrorCode, MayflyError, messageOf, type ErrorCode } from "../errors.ts";
-
-/** An object out of JSON, its fields unchecked. */
-export type JsonObject = Readonly<Record<string, unknown>>;
+import { isObject, type JsonObject } from "./json.ts";
 
 /** Longest wait for the whole answer of a JSON call, in ms. */
 const callMsMax = 60_000;
@@ -326,9 +324,4 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-/** Whether a JSON value is an object. */
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

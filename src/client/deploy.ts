@@ -14,11 +14,14 @@ import {
   type CreateRequest,
   type DeploymentFacts,
 } from "./deployments.ts";
+import { linkPath, type ProjectLink } from "./link.ts";
 import { readSource, type Source } from "./source.ts";
 import { uploadFiles, type UploadProgress } from "./upload.ts";
 
-export interface DeployRequest extends Omit<CreateRequest, "files"> {
+export interface DeployRequest extends Omit<CreateRequest, "files" | "project"> {
   readonly directory: string;
+  /** What the directory is tied to; it counts where its team is that of the token, else only its project's name does. */
+  readonly link?: ProjectLink | undefined;
 }
 
 /** What happens meanwhile, for who shows it. */
@@ -56,9 +59,15 @@ const reopenMs = 500;
  * @throws MayflyError those of {@link readSource}, {@link uploadFiles} and the server
  */
 export async function startDeployment(client: ApiClient, request: DeployRequest, options: DeployOptions = {}): Promise<DeploymentFacts> {
-  const source = await readWithAccess(client, request, options);
+  const { source, teamId } = await readWithAccess(client, request, options);
   for (const text of source.warnings) options.onEvent?.({ type: "warning", text });
-  const create: CreateRequest = { ...request, files: source.files };
+  const { link, directory: _, ...rest } = request;
+  const project = link?.orgId === teamId ? link.projectId : undefined;
+  if (link !== undefined && project === undefined) {
+    const text = `${linkPath} belongs to another server; deploying to the project "${request.name}" of this one.`;
+    options.onEvent?.({ type: "warning", text });
+  }
+  const create: CreateRequest = { ...rest, project, files: source.files };
   const filesInAll = source.files.length;
   for (let round = 0; ; round++) {
     if (options.signal?.aborted === true) throw new MayflyError("canceled");
@@ -116,15 +125,19 @@ export async function followDeployment(client: ApiClient, id: string, options: D
 }
 
 /** Reads the source while the server is asked whether it knows this token: a refusal should not wait for the hashing. */
-async function readWithAccess(client: ApiClient, request: DeployRequest, options: DeployOptions): Promise<Source> {
+async function readWithAccess(
+  client: ApiClient,
+  request: DeployRequest,
+  options: DeployOptions,
+): Promise<{ source: Source; teamId: string }> {
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
   const { directory, prebuilt, target } = request;
   const onProgress = (files: number, bytes: number): void => options.onEvent?.({ type: "reading", files, bytes });
   const reading = readSource(directory, { prebuilt, target: target, signal, onProgress });
   try {
-    const [source] = await Promise.all([reading, getUser(client, signal)]);
-    return source;
+    const [source, { teamId }] = await Promise.all([reading, getUser(client, signal)]);
+    return { source, teamId };
   } finally {
     stop.abort();
     await reading.catch(() => undefined);

@@ -4,7 +4,8 @@
  */
 import { MayflyError } from "../errors.ts";
 import type { DeploymentState, Target } from "../model.ts";
-import { isObject, type ApiClient, type JsonObject } from "./client.ts";
+import type { ApiClient } from "./client.ts";
+import { isObject, number, object, objects, text, texts, type JsonObject } from "./json.ts";
 import type { SourceFile } from "./source.ts";
 
 /** How much of a build was re-used. */
@@ -39,6 +40,8 @@ export interface DeploymentFacts {
 
 export interface CreateRequest {
   readonly name: string;
+  /** Id of the project; without it the project is the one of that name, made when there is none. */
+  readonly project?: string | undefined;
   readonly files: readonly SourceFile[];
   readonly target: Target;
   readonly prebuilt: boolean;
@@ -96,6 +99,7 @@ export async function createDeployment(
   const body = {
     version: 2,
     name: request.name,
+    ...(request.project !== undefined && { project: request.project }),
     files: request.files.map(({ path, sha, size, mode }) => ({ file: path, sha, size, mode })),
     ...(request.target === "production" && { target: "production" }),
     env: request.env,
@@ -117,6 +121,17 @@ export async function createDeployment(
     if (!Array.isArray(missing) || !missing.every((sha) => typeof sha === "string")) throw error;
     return { missing };
   }
+}
+
+/** A new deployment from the source of an earlier one. @throws MayflyError not_found, conflict */
+export async function redeployDeployment(client: ApiClient, earlier: DeploymentFacts, target: Target): Promise<DeploymentFacts> {
+  const body = {
+    deploymentId: earlier.id,
+    name: earlier.name,
+    meta: { action: "redeploy" },
+    ...(target === "production" && { target }),
+  };
+  return parseDeployment(client, await client.call("POST", "/v13/deployments", { query: { forceNew: 1 }, body }));
 }
 
 /** @throws MayflyError not_found and the client's own */
@@ -150,11 +165,24 @@ export async function deleteProject(client: ApiClient, idOrName: string): Promis
   await client.call("DELETE", `/v9/projects/${encodeURIComponent(idOrName)}`);
 }
 
+export interface UserFacts {
+  readonly id: string;
+  readonly username: string;
+  readonly email: string;
+  /** Whose the projects are. */
+  readonly teamId: string;
+}
+
 /** Whom the token stands for. */
-export async function getUser(client: ApiClient, signal?: AbortSignal): Promise<{ id: string; username: string; email: string }> {
+export async function getUser(client: ApiClient, signal?: AbortSignal): Promise<UserFacts> {
   const answer = await client.call("GET", "/v2/user", { signal });
   const user = isObject(answer["user"]) ? answer["user"] : answer;
-  return { id: text(user["id"]) ?? "", username: text(user["username"]) ?? "", email: text(user["email"]) ?? "" };
+  return {
+    id: text(user["id"]) ?? "",
+    username: text(user["username"]) ?? "",
+    email: text(user["email"]) ?? "",
+    teamId: text(user["defaultTeamId"]) ?? "",
+  };
 }
 
 /** What a deployment's build yielded, sorted by path. */
@@ -212,8 +240,8 @@ function parseDeployment(client: ApiClient, json: JsonObject): DeploymentFacts {
     // INITIALIZING and the like are not final, which is all that matters here.
     state: states.has(state) ? (state as DeploymentState) : "QUEUED",
     target: json["target"] === "production" ? "production" : "preview",
-    aliases: Array.isArray(json["alias"]) ? json["alias"].filter((alias) => typeof alias === "string") : [],
-    creator: isObject(json["creator"]) ? (text(json["creator"]["username"]) ?? null) : null,
+    aliases: texts(json["alias"]),
+    creator: text(object(json["creator"])["username"]) ?? null,
     createdAtMs: number(json["createdAt"]) ?? number(json["created"]) ?? null,
     readyAtMs: number(json["ready"]) ?? number(json["readyAt"]) ?? null,
     errorCode: text(json["errorCode"]) ?? null,
@@ -229,7 +257,7 @@ function parseSummary(json: unknown): BuildSummary | null {
 }
 
 function parseOutput(json: JsonObject): OutputFacts {
-  const lambda = isObject(json["lambda"]) ? json["lambda"] : {};
+  const lambda = object(json["lambda"]);
   return {
     path: text(json["path"]) ?? "",
     kind: json["type"] === "lambda" ? "function" : "static",
@@ -239,18 +267,6 @@ function parseOutput(json: JsonObject): OutputFacts {
     runtime: text(lambda["runtime"]) ?? null,
     memoryMB: number(lambda["memory"]) ?? null,
     maxDurationS: number(lambda["maxDuration"]) ?? null,
-    regions: Array.isArray(lambda["deployedTo"]) ? lambda["deployedTo"].filter((region) => typeof region === "string") : [],
+    regions: texts(lambda["deployedTo"]),
   };
-}
-
-function objects(value: unknown): readonly JsonObject[] {
-  return Array.isArray(value) ? value.filter(isObject) : [];
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
-}
-
-function number(value: unknown): number | undefined {
-  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
 }

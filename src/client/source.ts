@@ -8,7 +8,7 @@ import { lstat, open, readdir, readFile, readlink, realpath, stat, type FileHand
 import { isAbsolute, join, normalize, posix, sep } from "node:path";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
 import type { Target } from "../model.ts";
-import { isObject } from "./client.ts";
+import { isObject } from "./json.ts";
 import { readIgnoreRules, readVercelIgnore, type IgnoreRules } from "./ignore-rules.ts";
 
 /** Mode of a symlink in a file list; its content is the link's target. */

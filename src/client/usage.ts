@@ -1,5 +1,6 @@
 /** Metered use of Functions as the client sees it: checked and complete, whatever a server leaves out. */
-import { isObject, type ApiClient, type JsonObject } from "./client.ts";
+import type { ApiClient } from "./client.ts";
+import { number, object, objects, text, type JsonObject } from "./json.ts";
 
 export interface UsageQuery {
   /** Id or name. */
@@ -48,20 +49,19 @@ export async function readUsage(client: ApiClient, query: UsageQuery): Promise<U
   const answer = await client.call("GET", "/v1/mayfly/usage", {
     query: { app: project, deploymentId: deployment, since: Math.floor(since), bucket, groupBy },
   });
-  const rows = Array.isArray(answer["usage"]) ? answer["usage"].filter(isObject) : [];
   return {
     since: number(answer["since"]) ?? since,
     until: number(answer["until"]) ?? Date.now(),
     bucket,
-    usage: rows.map((row) => ({
+    usage: objects(answer["usage"]).map((row) => ({
       start: number(row["start"]) ?? 0,
       projectId: text(row["projectId"]) ?? "",
-      projectName: text(row["projectName"]),
-      deploymentId: text(row["deploymentId"]),
-      functionName: text(row["functionName"]),
+      projectName: text(row["projectName"]) ?? null,
+      deploymentId: text(row["deploymentId"]) ?? null,
+      functionName: text(row["functionName"]) ?? null,
       ...parseAmounts(row),
     })),
-    totals: parseAmounts(isObject(answer["totals"]) ? answer["totals"] : {}),
+    totals: parseAmounts(object(answer["totals"])),
   };
 }
 
@@ -71,15 +71,7 @@ function parseAmounts(json: JsonObject): UsageAmounts {
     errors: number(json["errors"]) ?? 0,
     coldStarts: number(json["coldStarts"]) ?? 0,
     wallMs: number(json["wallMs"]) ?? 0,
-    cpuMs: number(json["cpuMs"]),
+    cpuMs: number(json["cpuMs"]) ?? null,
     gbSeconds: number(json["gbSeconds"]) ?? 0,
   };
-}
-
-function number(value: unknown): number | null {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
-}
-
-function text(value: unknown): string | null {
-  return typeof value === "string" ? value : null;
 }

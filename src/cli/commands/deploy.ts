@@ -6,6 +6,7 @@ import { basename, resolve } from "node:path";
 import type { ApiClient } from "../../client/client.ts";
 import { followDeployment, startDeployment, type DeployEvent } from "../../client/deploy.ts";
 import { cancelDeployment, getDeployment, type BuildSummary, type DeploymentFacts } from "../../client/deployments.ts";
+import { readLinkFile } from "../../client/link.ts";
 import { MayflyError, messageOf } from "../../errors.ts";
 import { projectName } from "../../names.ts";
 import { apiFlags, type Command, type Env, type Invocation } from "../command.ts";
@@ -23,7 +24,11 @@ export const deploy: Command = {
     ".env.local and their like never are.\n" +
     "With --json, stdout has one object: id, url, host, name, projectId, target, readyState, buildSummary.",
   flags: {
-    name: { type: "string", value: "NAME", doc: "Project to deploy to; it is made when there is none (default: the directory's name)." },
+    name: {
+      type: "string",
+      value: "NAME",
+      doc: "Project to deploy to; it is made when there is none (default: the linked one, else the directory's name).",
+    },
     prod: { type: "boolean", doc: "Make it the project's production deployment." },
     prebuilt: { type: "boolean", doc: "Deploy .vercel/output (Build Output API) as it is; nothing is built." },
     env: { type: "string", value: "K=V", multiple: true, doc: "Environment variable of the Functions; K alone takes this shell's value." },
@@ -45,9 +50,12 @@ export const deploy: Command = {
     const { terminal } = invocation;
     const startedMs = performance.now();
     const directory = resolve(invocation.cwd, invocation.positionals[0] ?? ".");
+    const named = invocation.value("name");
+    const link = named === undefined ? await readLinkFile(directory) : undefined;
     const request = {
       directory,
-      name: chosenName(invocation.value("name"), directory),
+      link,
+      name: chosenName(named ?? link?.projectName, directory),
       target: invocation.has("prod") ? ("production" as const) : ("preview" as const),
       prebuilt: invocation.has("prebuilt"),
       force: invocation.has("force"),
@@ -73,7 +81,8 @@ export const deploy: Command = {
   },
 };
 
-async function followOrCancel(
+/** Waits until it is ready; at Ctrl-C it is canceled. */
+export async function followOrCancel(
   client: ApiClient,
   created: DeploymentFacts,
   { terminal }: Invocation,
@@ -98,14 +107,15 @@ async function followOrCancel(
   }
 }
 
-function printResult(invocation: Invocation, deployment: DeploymentFacts): void {
+/** The URL, or with --json the facts. */
+export function printResult(invocation: Invocation, deployment: DeploymentFacts): void {
   const { id, url, host, name, projectId, target, state: readyState, buildSummary } = deployment;
   if (invocation.has("json")) invocation.terminal.json({ id, url, host, name, projectId, target, readyState, buildSummary });
   else invocation.terminal.out(url);
 }
 
 /** `Ready in 1.2 s · 2 functions: 2 built, 0 from cache` */
-function readyLine(ms: number, summary: BuildSummary | null): string {
+export function readyLine(ms: number, summary: BuildSummary | null): string {
   const ready = `Ready in ${formatDuration(ms)}`;
   if (summary === null) return ready;
   if (summary.functions === 0) return `${ready} · no functions`;
@@ -113,7 +123,7 @@ function readyLine(ms: number, summary: BuildSummary | null): string {
 }
 
 /** Shows what happens: one live line on a terminal, a line for each step otherwise. */
-function progressOn(terminal: Terminal): (event: DeployEvent) => void {
+export function progressOn(terminal: Terminal): (event: DeployEvent) => void {
   let announced = false;
   return (event) => {
     switch (event.type) {
