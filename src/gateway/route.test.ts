@@ -1,8 +1,9 @@
 /** Routing, held against route tables as builders write them: zero-config `api/`, vercel.json's own, and Next.js. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Output, Route } from "../model.ts";
-import { compileRoutes, type Resolution, type RouteRequest } from "./route.ts";
+import type { Output, Route, RouteTransform } from "../model.ts";
+import { changeHeaders, compileRoutes, type Resolution, type RouteRequest } from "./route.ts";
+import { literalSegment } from "./rule.ts";
 
 const file: Output = { kind: "static", file: { digest: "d", size: 1, mode: 0o100644 } };
 const code: Output = { kind: "function", functionId: "f" };
@@ -51,6 +52,8 @@ function line(resolution: Resolution): string {
       return `${resolution.status}`;
     case "error":
       return `error ${resolution.status}`;
+    case "middleware":
+      return `middleware ${resolution.path} ${resolution.url}`;
   }
 }
 
@@ -465,6 +468,268 @@ describe("single rules", () => {
     ]);
     assert.equal(line(resolve.error("/y", 500)), "λerr /err?s=500 500");
   });
+});
+
+describe("transforms", () => {
+  const run = (transforms: readonly RouteTransform[], target = "/x?a=1&b=2", headers: Record<string, string> = {}) => {
+    const routes = [{ src: "^/(x|y)$", transforms, continue: true }];
+    const compiled = compileRoutes({ outputs: { x: code, y: code, index: code }, routes, caseSensitive: true }, () => ({
+      REGION: "fra",
+      SECRET: "s",
+    }));
+    return compiled.resolve({ ...asking(target, { headers }), headerNames: () => Object.keys(headers) });
+  };
+  const url = (transforms: readonly RouteTransform[], target?: string) => {
+    const resolution = run(transforms, target);
+    assert(resolution.kind === "output");
+    return resolution.url;
+  };
+
+  test("of the query", () => {
+    const query = (op: RouteTransform["op"], key: string | Record<string, unknown>, args?: string | string[]) =>
+      url([{ type: "request.query", op, target: { key }, ...(args === undefined ? {} : { args }) }]);
+    assert.equal(query("set", "a", "$1"), "/x?b=2&a=x");
+    assert.equal(query("append", "a", ["3", "4"]), "/x?a=1&b=2&a=3&a=4");
+    assert.equal(query("delete", "a"), "/x?b=2");
+    assert.equal(query("delete", { inc: ["a", "b"] }), "/x");
+  });
+
+  test("of the path, which a Function sees", () => {
+    assert.equal(url([{ type: "request.path", op: "set", args: "/y" }]), "/y?a=1&b=2");
+    assert.equal(url([{ type: "request.path", op: "delete", args: "/x" }], "/x"), "/");
+  });
+
+  test("of request headers, with the environment that is allowed, and no other", () => {
+    const { requestHeaders } = run(
+      [
+        { type: "request.headers", op: "set", target: { key: "X-Region" }, args: "$REGION-$SECRET-$1", env: ["REGION"] },
+        { type: "request.headers", op: "append", target: { key: "x-own" }, args: ["2"] },
+        { type: "request.headers", op: "delete", target: { key: { pre: "x-drop" } } },
+        { type: "request.headers", op: "set", target: { key: "transfer-encoding" }, args: "chunked" },
+        { type: "request.headers", op: "set", target: { key: "bad name" }, args: "1" },
+      ],
+      "/x",
+      { "x-own": "1", "x-drop-1": "a", "x-drop-2": "b" },
+    );
+    assert.deepEqual(Object.fromEntries(requestHeaders!), { "x-region": "fra--x", "x-own": "1, 2", "x-drop-1": null, "x-drop-2": null });
+  });
+
+  test("of response headers", () => {
+    const { responseChanges } = run([
+      { type: "response.headers", op: "set", target: { key: "X-A" }, args: "$1\r\nx: y" },
+      { type: "response.headers", op: "append", target: { key: "set-cookie" }, args: ["a=1", "b=2"] },
+      { type: "response.headers", op: "delete", target: { key: { pre: "x-drop" } } },
+      { type: "response.headers", op: "delete", target: { key: "content-length" } },
+    ]);
+    assert.deepEqual(changeHeaders(["x-a", "old", "x-drop-1", "1", "x-keep", "2", "content-length", "1"], responseChanges!), [
+      "x-keep",
+      "2",
+      "content-length",
+      "1",
+      "x-a",
+      "x%0D%0Ax: y",
+      "set-cookie",
+      "a=1",
+      "set-cookie",
+      "b=2",
+    ]);
+  });
+});
+
+test("locale: the start page in the visitor's language, by cookie, then by preference", () => {
+  const ask = site(
+    ["index.html", "fr/index.html", "de/index.html"],
+    [{ src: "/", locale: { redirect: { en: "/", fr: "/fr", "de-CH": "/de" }, cookie: "LANG" }, continue: true }],
+  );
+  const from = (language: string, cookie = "") => line(ask("/", { headers: { "accept-language": language, cookie } }));
+  assert.equal(from("fr-CA, en;q=0.5"), "index.html");
+  assert.equal(from("fr-CA"), "307 → /fr");
+  assert.equal(from("en;q=0.4, fr;q=0.8"), "307 → /fr");
+  assert.equal(from("de-ch;q=0.9, en;q=0.8"), "307 → /de");
+  assert.equal(from("en", "LANG=fr"), "307 → /fr");
+  assert.equal(from("fr", "LANG=en"), "index.html");
+  assert.equal(from(""), "index.html");
+  assert.equal(line(ask("/fr", { headers: { "accept-language": "de" } })), "fr/index.html");
+});
+
+test("wildcard: what the host stands for", () => {
+  const compiled = compileRoutes({
+    outputs: outputsOf(["λde"]),
+    routes: [{ src: "^/$", dest: "/$wildcard", check: true }],
+    caseSensitive: true,
+    wildcard: [{ domain: "example.de", value: "de" }],
+  });
+  assert.equal(line(compiled.resolve(asking("/", { host: "example.de" }))), "λde /");
+  assert.equal(line(compiled.resolve(asking("/", { host: "www.example.de" }))), "λde /");
+  assert.equal(line(compiled.resolve(asking("/", { host: "badexample.de" }))), "error 404");
+});
+
+describe("middleware", () => {
+  const compiled = compileRoutes({
+    outputs: { ...outputsOf(["a.html", "λb", "index.html"]), _middleware: { kind: "middleware", functionId: "m" } },
+    routes: [
+      { src: "^/old$", status: 308, headers: { location: "/a.html" } },
+      { src: "^/(?!static).*$", middlewarePath: "_middleware", continue: true },
+      { src: "^/none$", middlewarePath: "missing", continue: true },
+      { src: "^/secret$", has: [{ type: "header", key: "x-user" }], dest: "/a.html" },
+      { handle: "filesystem" },
+      { src: "^/rest/(.*)$", dest: "/b?rest=$1" },
+    ],
+    caseSensitive: true,
+  });
+  const effect = { requestHeaders: new Map<string, string | null>(), responseHeaders: [], rewrite: null };
+
+  test("halts the walk, which goes on with what it said", () => {
+    const halt = compiled.resolve(asking("/rest/1?q=1"));
+    assert.equal(line(halt), "middleware _middleware /rest/1?q=1");
+    assert(halt.kind === "middleware");
+    assert.equal(line(halt.resume(effect)), "λb /rest/1?q=1&rest=1");
+    const rewritten = halt.resume({ ...effect, rewrite: { path: "//a%2ehtml", query: "z=1" } });
+    assert(rewritten.kind === "output");
+    assert.deepEqual([rewritten.path, rewritten.url], ["a.html", "/a.html?z=1"]);
+  });
+
+  test("changes headers that later rules read", () => {
+    const halt = compiled.resolve(asking("/secret"));
+    assert(halt.kind === "middleware");
+    assert.equal(line(halt.resume(effect)), "error 404");
+    const again = compiled.resolve(asking("/secret"));
+    assert(again.kind === "middleware");
+    const responseHeaders = [1, 2].map((n) => ({ name: "set-cookie", value: `c=${n}`, important: false }));
+    const resolution = again.resume({ ...effect, requestHeaders: new Map([["x-user", "1"]]), responseHeaders });
+    assert.equal(line(resolution), "a.html");
+    assert.deepEqual(resolution.headers, responseHeaders);
+    assert.deepEqual(resolution.requestHeaders, new Map([["x-user", "1"]]));
+  });
+
+  test("answers at no path of its own, and is passed by where its routes do not lead", () => {
+    assert.equal(line(compiled.resolve(asking("/old"))), "308 → /a.html");
+    assert.equal(line(compiled.resolve(asking("/static"))), "error 404");
+    const own = compiled.resolve(asking("/_middleware"));
+    assert(own.kind === "middleware");
+    assert.equal(line(own.resume(effect)), "error 404");
+  });
+});
+
+test("rules are found by their first segment, in their order", () => {
+  const numbered = Array.from({ length: 1000 }, (_, n): Route => ({
+    src: `^/old-${n}(?:/)?$`,
+    status: 308,
+    headers: { location: `/new-${n}` },
+  }));
+  const ask = site(
+    ["index.html", "λapi/x"],
+    [
+      ...numbered.slice(0, 500),
+      { src: "/(old-600|both)", status: 410 },
+      { src: "^/OLD-700$", caseSensitive: true, status: 410 },
+      ...numbered.slice(500),
+      { src: "/api/(?:a|b)", dest: "/old-3", continue: true },
+      { src: "^/old-3$", dest: "/api/x" },
+    ],
+  );
+  assert.equal(line(ask("/old-3/")), "308 → /new-3");
+  assert.equal(line(ask("/OLD-999")), "308 → /new-999");
+  assert.equal(line(ask("/old-600")), "error 410");
+  assert.equal(line(ask("/old-700")), "308 → /new-700");
+  assert.equal(line(ask("/OLD-700")), "error 410");
+  assert.equal(line(ask("/old-1000")), "error 404");
+  // The rules for the rewritten path that come later count, those before it do not.
+  assert.equal(line(ask("/api/a")), "λapi/x /api/a");
+  for (const [source, segment] of [
+    ["^/blog/(.*)$", "blog"],
+    ["/Blog\\.html", "blog.html"],
+    ["^\\/a-b(?:\\/(.*))$", null],
+    ["^/a/?$", "a"],
+    ["/ab?", null],
+    ["/ab/?c", null],
+    ["^/a$|^/b$", null],
+    ["/(a)", null],
+    ["/a/*", null],
+    ["/", null],
+    ["^.*$", null],
+  ] as const) {
+    assert.equal(literalSegment(source), segment, source);
+  }
+});
+
+test("a pattern that takes too long is an error, not a stand-still", () => {
+  const ask = site(["index.html"], [{ src: "^/((?!x)(a+)+)+$", status: 410 }]);
+  const resolution = ask(`/${"a".repeat(60)}!`);
+  assert(resolution.kind === "error" && resolution.status === 500 && resolution.timedOut === true);
+  assert.equal(line(ask("/aaa")), "error 410");
+});
+
+test("random rules: never throws, whatever they say", () => {
+  const random = mulberry32(7);
+  const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
+  const texts = [
+    "/",
+    "/a",
+    "/$1",
+    "$name",
+    "/b?x=$1&y=$x",
+    "https://other.example/$1",
+    "",
+    "//x",
+    "/%",
+    "/λ",
+    "a b\n",
+    "/api/x",
+    "$wildcard",
+  ];
+  const sources = ["(.*)", "^/a/(.*)$", "/([^/]+)/?", "/(?<name>.*)", "(", "/a|/b", "^/(?!x)(.*)", "/", "^/a$", "\\", "/λ(.*)"];
+  const transforms: RouteTransform[] = (["request.headers", "request.query", "request.path", "response.headers"] as const).flatMap((type) =>
+    (["append", "set", "delete"] as const).flatMap((op) =>
+      ["x", "cookie", { re: ".*" }, { nonsense: 1 }].map((key): RouteTransform => ({
+        type,
+        op,
+        target: { key },
+        args: pick(texts),
+        env: ["name"],
+      })),
+    ),
+  );
+  for (let count = 0; count < 400; count++) {
+    const routes = Array.from({ length: 8 }, (): Route => {
+      if (random() < 0.25) return { handle: pick(["filesystem", "rewrite", "resource", "miss", "hit", "error"]) };
+      return {
+        src: pick(sources),
+        ...(random() < 0.6 ? { dest: pick(texts) } : {}),
+        ...(random() < 0.3 ? { status: pick([200, 204, 301, 308, 404, 418, 500, 999]) } : {}),
+        ...(random() < 0.3 ? { headers: { [pick(["location", "x-a", "bad name", "set-cookie"])]: pick(texts) } } : {}),
+        ...(random() < 0.3 ? { has: [{ type: pick(["host", "header", "cookie", "query"]), key: "x", value: pick(sources) }] } : {}),
+        ...(random() < 0.3 ? { transforms: [pick(transforms), pick(transforms)] } : {}),
+        ...(random() < 0.2 ? { locale: { redirect: { fr: pick(texts) }, cookie: "x" } } : {}),
+        ...(random() < 0.2 ? { middlewarePath: pick(["m", "a", "none"]) } : {}),
+        check: random() < 0.3,
+        continue: random() < 0.5,
+      };
+    });
+    const compiled = compileRoutes({
+      outputs: { ...outputsOf(["a", "λapi/x", "404"]), m: { kind: "middleware", functionId: "m" } },
+      routes,
+      caseSensitive: random() < 0.5,
+      wildcard: [{ domain: "site.localhost", value: pick(texts) }],
+    });
+    for (const target of ["/", "/a/b?x=1&x=2", "/%e2%82", "/λ/%2f//x", `/${"a/".repeat(100)}?${"&=".repeat(50)}`]) {
+      const headers = { cookie: "x=fr; y=%", "accept-language": "fr;q=x, *" };
+      let resolution = compiled.resolve({ ...asking(target, { headers }), headerNames: () => Object.keys(headers) });
+      for (let step = 0; resolution.kind === "middleware" && step < 20; step++) {
+        resolution = resolution.resume({
+          requestHeaders: new Map([["x", pick(texts)]]),
+          responseHeaders: [],
+          rewrite: { path: pick(texts), query: "x=1" },
+        });
+      }
+      assert.notEqual(resolution.kind, "middleware");
+      assert(
+        !(resolution.kind === "error" && resolution.status === 500 && !routes.some((route) => "status" in route && route.status === 500)),
+        target,
+      );
+      compiled.resolveError(asking(target, { headers }), 500);
+    }
+  }
 });
 
 test("thousands of random requests: never throws, and the answer is well-formed", () => {

@@ -6,12 +6,24 @@
  * (null) ─▶ file? ─▶ filesystem ─▶ file? ─▶ rewrite ─▶ file? ─▶ resource ─▶ file? ─▶ error
  *             └─ found, in any of them: hit (headers only)       not found, in any of them: miss, kept if it finds a file
  * ```
- * A path is matched in one canonical spelling (see {@link canonicalPath}), so no percent-encoding slips past a rule.
- * Absent on purpose, until there is a runtime for them: middleware, transforms, locale and wildcard; the build refuses
- * deployments that need them, and routes of that kind are left out here.
+ * A path is matched in one canonical spelling (see spelling.ts), so no percent-encoding slips past a rule. A middleware
+ * halts the walk: the caller runs it and resumes with what it said.
  */
-import createPcre from "pcre-to-regexp";
-import type { Manifest, Output, RouteCondition, RouteRule } from "../model.ts";
+import type { Manifest, Output } from "../model.ts";
+import { PatternTimeout } from "./pattern.ts";
+import { compileRule, isHeaderName, RuleList, type Condition, type Destination, type Locale, type Rule, type Transform } from "./rule.ts";
+import { canonicalPath, decodeParameter, encodeSegment, parseCookies, question, readablePath } from "./spelling.ts";
+import {
+  EndlessRewrite,
+  expandLocation,
+  headerText,
+  parameterText,
+  pathText,
+  plainText,
+  substitute,
+  valueLengthMax,
+  type Captures,
+} from "./substitution.ts";
 
 /** What routing reads of a request. */
 export interface RouteRequest {
@@ -24,6 +36,8 @@ export interface RouteRequest {
   readonly query: string;
   /** A request header's value by lower-case name. */
   header(name: string): string | undefined;
+  /** Lower-case names of the headers, for transforms that choose by pattern. */
+  headerNames?(): Iterable<string>;
 }
 
 export interface RouteHeader {
@@ -34,27 +48,65 @@ export interface RouteHeader {
   readonly important: boolean;
 }
 
-export type Resolution =
-  | {
-      readonly kind: "output";
-      readonly output: Output;
-      /** Its key in {@link Manifest.outputs}. */
-      readonly path: string;
-      /** Beats the status of a Function; absent: 200, or what the Function says. */
-      readonly status?: number;
-      readonly headers: readonly RouteHeader[];
-      /** Request target that the Function sees: the path that was asked for, its query and the routes' parameters. */
-      readonly url: string;
-      /** What the routes made of the path: `/posts/[id]`. */
-      readonly matchedPath: string;
-    }
-  | { readonly kind: "redirect"; readonly status: number; readonly location: string; readonly headers: readonly RouteHeader[] }
-  /** A status below 400 and no body. */
-  | { readonly kind: "empty"; readonly status: number; readonly headers: readonly RouteHeader[] }
-  /** No output answers: the platform's own page. */
-  | { readonly kind: "error"; readonly status: number; readonly headers: readonly RouteHeader[] }
-  /** Another origin is to answer. */
-  | { readonly kind: "external"; readonly url: string; readonly headers: readonly RouteHeader[] };
+/** What a transform does to the head of the response, whoever made it. */
+export interface HeaderChange {
+  readonly op: "append" | "set" | "delete";
+  /** Lower-case; null: each header that is there and {@link HeaderChange.matches}. */
+  readonly name: string | null;
+  matches(name: string): boolean;
+  readonly values: readonly string[];
+}
+
+/** What routing leaves for every kind of answer. */
+interface Passing {
+  readonly headers: readonly RouteHeader[];
+  /** Request headers that middleware or transforms set, by lower-case name; null: removed. */
+  readonly requestHeaders?: ReadonlyMap<string, string | null>;
+  readonly responseChanges?: readonly HeaderChange[];
+}
+
+export type Resolution = Passing &
+  (
+    | {
+        readonly kind: "output";
+        readonly output: Output;
+        /** Its key in {@link Manifest.outputs}. */
+        readonly path: string;
+        /** Beats the status of a Function; absent: 200, or what the Function says. */
+        readonly status?: number;
+        /** Request target that the Function sees: the path that was asked for, its query and the routes' parameters. */
+        readonly url: string;
+        /** What the routes made of the path: `/posts/[id]`. */
+        readonly matchedPath: string;
+      }
+    | { readonly kind: "redirect"; readonly status: number; readonly location: string }
+    /** A status below 400 and no body. */
+    | { readonly kind: "empty"; readonly status: number }
+    /** No output answers: the platform's own page. */
+    | { readonly kind: "error"; readonly status: number; readonly timedOut?: boolean }
+    /** Another origin is to answer. */
+    | { readonly kind: "external"; readonly url: string }
+    /** A middleware is to be asked first. */
+    | {
+        readonly kind: "middleware";
+        readonly functionId: string;
+        /** Its output path. */
+        readonly path: string;
+        /** Request target that it sees. */
+        readonly url: string;
+        resume(effect: MiddlewareEffect): Resolution;
+      }
+  );
+
+/** What a middleware that lets a request go on has said. */
+export interface MiddlewareEffect {
+  /** By lower-case name; null: removed. */
+  readonly requestHeaders: ReadonlyMap<string, string | null>;
+  /** For the client; a name may come more than once. */
+  readonly responseHeaders: readonly RouteHeader[];
+  /** Path and query that take the place of those asked for. */
+  readonly rewrite: { readonly path: string; readonly query: string } | null;
+}
 
 export interface CompiledRoutes {
   resolve(request: RouteRequest): Resolution;
@@ -64,75 +116,68 @@ export interface CompiledRoutes {
 
 /** A request that rewrites lead through more often walks in a circle. */
 const rewritesMax = 100;
-/** Longest path, header or parameter that substitution may make; a route like `/(.*)` → `/$1$1` would double it for ever. */
-const valueLengthMax = 16_384;
+const parametersMax = 1000;
+const headersMax = 500;
 
-type Phase = "none" | "filesystem" | "rewrite" | "resource" | "miss" | "hit" | "error";
-
-interface Rule {
-  readonly pattern: RegExp;
-  /** Names of numbered groups, where the pattern's own syntax could not keep them. */
-  readonly groupNames: readonly (string | undefined)[];
-  /** The pattern is written without a leading slash. */
-  readonly relative: boolean;
-  readonly methods: ReadonlySet<string> | null;
-  readonly headers: readonly (readonly [name: string, template: string])[];
-  readonly destination: Destination | null;
-  readonly status: number | undefined;
-  readonly continue: boolean;
-  readonly check: boolean;
-  readonly important: boolean;
-  readonly has: readonly Condition[];
-  readonly missing: readonly Condition[];
-}
-
-interface Destination {
-  /** Path template, or the whole template of another origin's URL. */
-  readonly path: string;
-  /** Raw key and raw value template of each parameter. */
-  readonly query: readonly (readonly [key: string, template: string])[];
-  readonly external: boolean;
-}
-
-interface Condition {
-  readonly type: RouteCondition["type"];
-  readonly key: string;
-  /** The groups of a match, or null when the value does not satisfy it. */
-  test(value: string): Readonly<Record<string, string>> | null;
-}
+const phaseNames = ["none", "filesystem", "rewrite", "resource", "miss", "hit", "error"] as const;
+type Phase = (typeof phaseNames)[number];
+/** In which a request's path is looked for, in order. */
+const search = ["none", "filesystem", "rewrite", "resource"] as const;
 
 interface Found {
   readonly key: string;
   readonly output: Output;
 }
 
-/** Compiles the routes of a manifest; a route whose pattern is no regular expression never matches. */
-export function compileRoutes(manifest: Pick<Manifest, "routes" | "outputs" | "caseSensitive">): CompiledRoutes {
-  const phases: Record<Phase, Rule[]> = { none: [], filesystem: [], rewrite: [], resource: [], miss: [], hit: [], error: [] };
+/** A manifest as a walk reads it. */
+interface Site {
+  readonly phases: Readonly<Record<Phase, RuleList>>;
+  readonly outputs: ReadonlyMap<string, Found>;
+  readonly manifest: RoutedManifest;
+  /** Values that transforms may name. */
+  environment(): Readonly<Record<string, string>>;
+}
+
+export type RoutedManifest = Pick<Manifest, "routes" | "outputs" | "caseSensitive" | "wildcard">;
+
+/**
+ * Compiles the routes of a manifest; a route whose pattern is no regular expression never matches.
+ * @param environment the deployment's variables, asked for only when a transform names one
+ */
+export function compileRoutes(manifest: RoutedManifest, environment: () => Readonly<Record<string, string>> = () => ({})): CompiledRoutes {
+  const rules = Object.fromEntries(phaseNames.map((name) => [name, { rules: [] as Rule[], sources: [] as string[] }])) as Record<
+    Phase,
+    { readonly rules: Rule[]; readonly sources: string[] }
+  >;
   let phase: Phase = "none";
-  for (const route of manifest.routes) {
+  for (const [order, route] of manifest.routes.entries()) {
     if ("handle" in route) {
-      if (route.handle in phases) phase = route.handle;
+      if (route.handle in rules) phase = route.handle;
       continue;
     }
-    if (typeof route.src !== "string" || route.middlewarePath !== undefined) continue;
-    const rule = compileRule(route, manifest.caseSensitive);
-    if (rule !== null) phases[phase].push(rule);
+    if (typeof route.src !== "string") continue;
+    const rule = compileRule(route, order, manifest.caseSensitive);
+    if (rule === null) continue;
+    rules[phase].rules.push(rule);
+    rules[phase].sources.push(route.src);
   }
-  const outputs = compileOutputs(manifest.outputs);
+  const phases = Object.fromEntries(phaseNames.map((name) => [name, new RuleList(rules[name].rules, rules[name].sources)])) as Record<
+    Phase,
+    RuleList
+  >;
+  let known: Readonly<Record<string, string>> | null = null;
+  const site: Site = { phases, outputs: compileOutputs(manifest.outputs), manifest, environment: () => (known ??= environment()) };
   return {
-    resolve: (request) => guarded(request, () => new Walk(phases, outputs, request).resolve()),
-    resolveError: (request, status) => guarded(request, () => new Walk(phases, outputs, request).fail(status)),
+    resolve: (request) => guarded(() => new Walk(site, request).resolve()),
+    resolveError: (request, status) => guarded(() => new Walk(site, request).fail(status)),
   };
 }
 
-/** Thrown inside a walk when rewrites do not end; never leaves this file. */
-class EndlessRewrite extends Error {}
-
-function guarded(request: RouteRequest, walk: () => Resolution): Resolution {
+function guarded(walk: () => Resolution): Resolution {
   try {
     return walk();
   } catch (error) {
+    if (error instanceof PatternTimeout) return { kind: "error", status: 500, timedOut: true, headers: [] };
     // Anything else could only be a regular expression that exhausts the engine's stack.
     return { kind: "error", status: error instanceof EndlessRewrite ? 508 : 500, headers: [] };
   }
@@ -141,36 +186,56 @@ function guarded(request: RouteRequest, walk: () => Resolution): Resolution {
 // ── one request ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Walk {
-  readonly #phases: Readonly<Record<Phase, readonly Rule[]>>;
-  readonly #outputs: ReadonlyMap<string, Found>;
+  readonly #site: Site;
   readonly #request: RouteRequest;
   /** Canonical. */
   #path: string;
   /** The same with percent-encoding undone, for patterns that are written in plain Unicode. */
   #readable: string | null = null;
+  /** As the Function sees it. */
+  #askedPath: string;
+  #query: string;
   #headers = new Map<string, RouteHeader>();
+  /** From middleware: what comes more than once, too. */
+  #middlewareHeaders: readonly RouteHeader[] = [];
+  readonly #requestHeaders = new Map<string, string | null>();
+  readonly #responseChanges: HeaderChange[] = [];
   #status: number | undefined;
   /** Parameters that destinations added, decoded. */
   #added: [key: string, value: string][] = [];
   #asked: URLSearchParams | null = null;
   #cookies: ReadonlyMap<string, string> | null = null;
   #rewrites = 0;
+  /** `$wildcard` of this host. */
+  readonly #wildcard: ReadonlyMap<string, string> | null;
 
-  constructor(phases: Readonly<Record<Phase, readonly Rule[]>>, outputs: ReadonlyMap<string, Found>, request: RouteRequest) {
-    this.#phases = phases;
-    this.#outputs = outputs;
+  constructor(site: Site, request: RouteRequest) {
+    this.#site = site;
     this.#request = request;
-    this.#path = canonicalPath(request.path.includes("//") ? request.path.replaceAll(/\/{2,}/g, "/") : request.path);
+    const path = request.path.includes("//") ? request.path.replaceAll(/\/{2,}/g, "/") : request.path;
+    this.#path = canonicalPath(path);
+    this.#askedPath = path === request.path ? path : this.#path;
+    this.#query = request.query;
+    const { wildcard } = site.manifest;
+    const own = wildcard?.find(({ domain }) => request.host === domain || request.host.endsWith(`.${domain}`));
+    this.#wildcard = own === undefined ? null : new Map([["wildcard", own.value]]);
   }
 
   resolve(): Resolution {
     // "//host" in a Location would lead to another origin: doubled slashes never reach a rule.
     if (this.#request.path.includes("//") && (this.#request.method === "GET" || this.#request.method === "HEAD")) {
-      return { kind: "redirect", status: 308, location: this.#path + question(this.#request.query), headers: [] };
+      return { kind: "redirect", status: 308, location: this.#path + question(this.#query), headers: [] };
     }
-    const found = this.#run("none") ?? this.#run("filesystem") ?? this.#run("rewrite") ?? this.#run("resource");
-    if (found !== null) return found;
-    if (this.#phases.miss.length > 0) {
+    return this.#search(0, -1);
+  }
+
+  /** The phases that look for the path, from the rule after `order` of one of them. */
+  #search(phaseIndex: number, order: number): Resolution {
+    for (let index = phaseIndex; index < search.length; index++) {
+      const found = this.#run(search[index]!, index === phaseIndex ? order : -1, index);
+      if (found !== null) return found;
+    }
+    if (this.#site.phases.miss.all.length > 0) {
       // Nothing answers: now headers and status of miss rules count, though not the paths they tried.
       const path = this.#path;
       const missed = this.#run("miss");
@@ -185,13 +250,14 @@ class Walk {
     this.#status = status;
     let answersNotFound = false;
     let ended = false;
-    for (const rule of this.#phases.error) {
+    for (const rule of this.#site.phases.error.all) {
       if (rule.status !== undefined && rule.status !== status) continue;
       answersNotFound = true;
       if (ended) continue;
       const captures = this.#match(rule);
       if (captures === null) continue;
       this.#applyHeaders(rule, captures, "error");
+      this.#transform(rule, captures);
       if (rule.destination !== null && !rule.destination.external) {
         const path = this.#path;
         this.#rewrite(rule.destination, captures);
@@ -203,21 +269,50 @@ class Walk {
     }
     if (status === 404 && !answersNotFound) {
       const path = this.#path;
-      this.#moveTo(this.#outputs.has("404.html") ? "/404.html" : "/404");
+      this.#moveTo(this.#site.outputs.has("404.html") ? "/404.html" : "/404");
       const found = this.#find(true);
       if (found !== null) return found;
       this.#moveTo(path);
     }
-    return { kind: "error", status, headers: this.#headerList() };
+    return { kind: "error", status, ...this.#passing() };
   }
 
-  /** Walks one phase; null: go on with the next. */
-  #run(phase: Phase): Resolution | null {
-    for (const rule of this.#phases[phase]) {
+  /**
+   * Walks one phase; null: go on with the next.
+   * @param after only rules after this one
+   * @param searchIndex place in {@link search} from which a walk that a middleware halts is resumed; absent: middleware is passed by
+   */
+  #run(phase: Phase, after = -1, searchIndex?: number): Resolution | null {
+    const list = this.#site.phases[phase];
+    let from = this.#path;
+    let candidates = list.candidates(from);
+    let index = 0;
+    let order = after;
+    for (;;) {
+      if (this.#path !== from) {
+        // A rewritten path meets other rules, but only those that come later.
+        from = this.#path;
+        candidates = list.candidates(from);
+        index = 0;
+      }
+      while (index < candidates.length && candidates[index]!.order <= order) index++;
+      const rule = candidates[index];
+      if (rule === undefined) break;
+      ({ order } = rule);
       const captures = this.#match(rule);
       if (captures === null) continue;
+      if (rule.middleware !== null) {
+        const halt = searchIndex === undefined ? null : this.#halt(rule, searchIndex);
+        if (halt !== null) return halt;
+        continue;
+      }
       this.#applyHeaders(rule, captures, phase);
+      this.#transform(rule, captures);
       const { status, destination } = rule;
+      if (rule.locale !== null) {
+        const redirect = this.#localRedirect(rule.locale, status);
+        if (redirect !== null) return redirect;
+      }
       if (status !== undefined && isRedirect(status)) {
         const location = this.#headers.get("location")?.value ?? (destination === null ? null : this.#expand(destination, captures));
         if (location !== null) return this.#redirect(status, location);
@@ -225,7 +320,7 @@ class Walk {
       if (destination === null) {
         if (status !== undefined) {
           if (rule.continue) this.#status = status;
-          else if (status < 400) return { kind: "empty", status, headers: this.#headerList() };
+          else if (status < 400) return { kind: "empty", status, ...this.#passing() };
           else if (phase !== "miss") return this.fail(status);
           else {
             this.#status = status;
@@ -233,7 +328,7 @@ class Walk {
           }
         }
       } else {
-        if (destination.external) return { kind: "external", url: this.#expand(destination, captures), headers: this.#headerList() };
+        if (destination.external) return { kind: "external", url: this.#expand(destination, captures), ...this.#passing() };
         this.#rewrite(destination, captures);
         if (status !== undefined) this.#status = status;
         if (rule.check) {
@@ -249,10 +344,43 @@ class Walk {
     return this.#find() ?? (phase === "miss" ? null : this.#attempt("miss"));
   }
 
+  /** Stops at a middleware; null when there is none of this name. */
+  #halt(rule: Rule, searchIndex: number): Resolution | null {
+    const path = rule.middleware!.replace(/^\//, "");
+    const { outputs } = this.#site.manifest;
+    const output = Object.hasOwn(outputs, path) ? outputs[path] : undefined;
+    if (output === undefined || output.kind === "static") return null;
+    return {
+      kind: "middleware",
+      functionId: output.functionId,
+      path,
+      url: this.#url(this.#path === canonicalPath(this.#askedPath) ? null : this.#path),
+      ...this.#passing(),
+      resume: (effect) =>
+        guarded(() => {
+          this.#apply(effect);
+          return this.#search(searchIndex, rule.order);
+        }),
+    };
+  }
+
+  #apply(effect: MiddlewareEffect): void {
+    for (const [name, value] of effect.requestHeaders) this.#setRequestHeader(name, value);
+    this.#middlewareHeaders = [...this.#middlewareHeaders, ...effect.responseHeaders].slice(0, headersMax);
+    if (effect.rewrite === null) return;
+    const { path, query } = effect.rewrite;
+    this.#moveTo(canonicalPath(path.replaceAll(/\/{2,}/g, "/")));
+    this.#askedPath = this.#path;
+    this.#query = query;
+    this.#asked = null;
+    this.#added = [];
+  }
+
   /** Walks a phase on trial: what it changed is kept only when it answers. */
   #attempt(phase: "miss" | "rewrite"): Resolution | null {
-    if (this.#phases[phase].length === 0) return null;
+    if (this.#site.phases[phase].all.length === 0) return null;
     const kept = { path: this.#path, status: this.#status, headers: new Map(this.#headers), added: [...this.#added] };
+    const changes = this.#responseChanges.length;
     if (phase === "miss" && this.#status === 404) this.#status = undefined;
     const found = this.#run(phase);
     if (found !== null) return found;
@@ -260,18 +388,20 @@ class Walk {
     this.#status = kept.status;
     this.#headers = kept.headers;
     this.#added = kept.added;
+    this.#responseChanges.length = changes;
     return null;
   }
 
   /** The output at the present path, with the headers of the hit phase. */
   #find(isErrorPage = false): Resolution | null {
     const path = this.#path.length > 1 && this.#path.endsWith("/") ? this.#path.slice(0, -1) : this.#path;
-    const found = this.#outputs.get(path.slice(1));
+    const found = this.#site.outputs.get(path.slice(1));
     if (found === undefined) return null;
-    for (const rule of this.#phases.hit) {
+    for (const rule of this.#site.phases.hit.candidates(this.#path)) {
       const captures = this.#match(rule);
       if (captures === null) continue;
       this.#applyHeaders(rule, captures, "hit");
+      this.#transform(rule, captures);
       if (!rule.continue) break;
     }
     return {
@@ -279,7 +409,7 @@ class Walk {
       output: found.output,
       path: found.key,
       ...(this.#status === undefined ? {} : { status: this.#status }),
-      headers: this.#headerList(),
+      ...this.#passing(),
       url: this.#url(isErrorPage ? this.#path : null),
       matchedPath: this.#headers.get("x-matched-path")?.value ?? path,
     };
@@ -288,9 +418,22 @@ class Walk {
   #redirect(status: number, location: string): Resolution {
     const hash = location.indexOf("#");
     const target = hash === -1 ? location : location.slice(0, hash);
-    const kept = target.includes("?") ? location : target + question(this.#request.query) + location.slice(target.length);
+    const kept = target.includes("?") ? location : target + question(this.#query) + location.slice(target.length);
     this.#headers.delete("location");
-    return { kind: "redirect", status, location: kept, headers: this.#headerList() };
+    return { kind: "redirect", status, location: kept, ...this.#passing() };
+  }
+
+  /** The start page in the visitor's language: that of the cookie, else the first accepted one that there is. */
+  #localRedirect(locale: Locale, status: number | undefined): Resolution | null {
+    if (this.#path !== "/") return null;
+    const chosen = locale.cookie === null ? undefined : this.#cookie(locale.cookie);
+    const wanted = [...(chosen === undefined ? [] : [chosen.toLowerCase()]), ...acceptedLanguages(this.#header("accept-language") ?? "")];
+    for (const language of wanted) {
+      const target = locale.redirect.get(language);
+      if (target === undefined) continue;
+      return target === "/" || target === this.#path ? null : this.#redirect(isRedirect(status ?? 0) ? status! : 307, target);
+    }
+    return null;
   }
 
   #match(rule: Rule): Captures | null {
@@ -302,8 +445,9 @@ class Walk {
       match = rule.pattern.exec(rule.relative ? this.#readable.slice(1) : this.#readable);
     }
     if (match === null) return null;
-    if (rule.has.length === 0 && rule.missing.length === 0) return { match, groupNames: rule.groupNames, named: null };
-    const named = new Map<string, string>();
+    const { groupNames } = rule.pattern;
+    if (rule.has.length === 0 && rule.missing.length === 0) return { match, groupNames, named: this.#wildcard };
+    const named = new Map(this.#wildcard);
     for (const condition of rule.has) {
       const value = this.#valueOf(condition);
       const groups = value === undefined ? null : condition.test(value);
@@ -314,7 +458,7 @@ class Walk {
       const value = this.#valueOf(condition);
       if (value !== undefined && condition.test(value) !== null) return null;
     }
-    return { match, groupNames: rule.groupNames, named };
+    return { match, groupNames, named };
   }
 
   #valueOf(condition: Condition): string | undefined {
@@ -322,13 +466,28 @@ class Walk {
       case "host":
         return this.#request.host;
       case "header":
-        return condition.key === "host" ? this.#request.host : this.#request.header(condition.key);
+        return condition.key === "host" ? this.#request.host : this.#header(condition.key);
       case "cookie":
-        this.#cookies ??= parseCookies(this.#request.header("cookie") ?? "");
-        return this.#cookies.get(condition.key);
+        return this.#cookie(condition.key);
       case "query":
         return this.#askedQuery().getAll(condition.key).at(-1) ?? this.#added.find(([key]) => key === condition.key)?.[1];
     }
+  }
+
+  #header(name: string): string | undefined {
+    const changed = this.#requestHeaders.get(name);
+    return changed === undefined ? this.#request.header(name) : (changed ?? undefined);
+  }
+
+  #cookie(name: string): string | undefined {
+    this.#cookies ??= parseCookies(this.#header("cookie") ?? "");
+    return this.#cookies.get(name);
+  }
+
+  #setRequestHeader(name: string, value: string | null): void {
+    if (this.#requestHeaders.size >= headersMax) return;
+    this.#requestHeaders.set(name, value);
+    if (name === "cookie") this.#cookies = null;
   }
 
   #applyHeaders(rule: Rule, captures: Captures, phase: Phase): void {
@@ -340,6 +499,78 @@ class Walk {
     }
   }
 
+  // ── transforms ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #transform(rule: Rule, matched: Captures): void {
+    for (const transform of rule.transforms) {
+      const captures = transform.env.length === 0 ? matched : this.#withEnvironment(matched, transform.env);
+      switch (transform.type) {
+        case "request.headers":
+          this.#transformRequestHeaders(transform, captures);
+          break;
+        case "request.query":
+          this.#transformQuery(transform, captures);
+          break;
+        case "request.path":
+          this.#transformPath(transform, captures);
+          break;
+        case "response.headers": {
+          if (this.#responseChanges.length >= headersMax) break;
+          const values = transform.values.map((template) => substitute(template, captures, headerText));
+          this.#responseChanges.push({ op: transform.op, name: transform.key, matches: (name) => transform.matches(name), values });
+          break;
+        }
+      }
+    }
+  }
+
+  #withEnvironment(captures: Captures, names: readonly string[]): Captures {
+    const environment = this.#site.environment();
+    const named = new Map(captures.named);
+    for (const name of names) named.set(name, Object.hasOwn(environment, name) ? environment[name]! : "");
+    return { ...captures, named };
+  }
+
+  #transformRequestHeaders(transform: Transform, captures: Captures): void {
+    const values = transform.values.map((template) => substitute(template, captures, headerText));
+    const names =
+      transform.key === null ? [...(this.#request.headerNames?.() ?? [])].filter((name) => transform.matches(name)) : [transform.key];
+    for (const name of names) {
+      if (transform.op === "delete") this.#setRequestHeader(name, null);
+      else {
+        const before = transform.op === "append" ? this.#header(name) : undefined;
+        this.#setRequestHeader(name, [...(before === undefined ? [] : [before]), ...values].join(name === "cookie" ? "; " : ", "));
+      }
+    }
+  }
+
+  #transformQuery(transform: Transform, captures: Captures): void {
+    const query = this.#askedQuery();
+    const keys = transform.key === null ? [...new Set(query.keys())].filter((key) => transform.matches(key)) : [transform.key];
+    for (const key of keys) {
+      if (transform.op !== "append") {
+        query.delete(key);
+        this.#added = this.#added.filter(([added]) => added !== key);
+      }
+      if (transform.op !== "delete") for (const template of transform.values) query.append(key, substitute(template, captures, plainText));
+    }
+    if (query.size > parametersMax) throw new EndlessRewrite();
+    this.#query = query.toString();
+  }
+
+  #transformPath(transform: Transform, captures: Captures): void {
+    if (++this.#rewrites > rewritesMax) throw new EndlessRewrite();
+    const text = transform.values.map((template) => substitute(template, captures, pathText)).join("");
+    let path = text;
+    if (transform.op === "append") path = this.#path + text;
+    else if (transform.op === "delete") path = this.#path.startsWith(text) ? this.#path.slice(text.length) : this.#path;
+    path = canonicalPath(`/${path}`.replaceAll(/\/{2,}/g, "/"));
+    this.#moveTo(path);
+    this.#askedPath = path;
+  }
+
+  // ── where it leads ──────────────────────────────────────────────────────────────────────────────────────────────────
+
   #rewrite(destination: Destination, captures: Captures): void {
     if (++this.#rewrites > rewritesMax) throw new EndlessRewrite();
     const path = substitute(destination.path, captures, pathText).replaceAll(/\/{2,}/g, "/");
@@ -350,13 +581,13 @@ class Walk {
       if (taken.has(key) || this.#askedQuery().has(key)) continue;
       this.#added.push([key, decodeParameter(substitute(template, captures, parameterText))]);
     }
-    if (this.#added.length > 1000) throw new EndlessRewrite();
+    if (this.#added.length > parametersMax) throw new EndlessRewrite();
   }
 
   /** A destination as one string: for another origin, and for redirects that name no Location. */
   #expand(destination: Destination, captures: Captures): string {
     const query = destination.query.map(([key, template]) => `${key}=${substitute(template, captures, parameterText)}`);
-    const asked = destination.external && this.#request.query !== "" ? [...query, this.#request.query] : query;
+    const asked = destination.external && this.#query !== "" ? [...query, this.#query] : query;
     return substitute(destination.path, captures, pathText) + question(asked.join("&"));
   }
 
@@ -367,279 +598,64 @@ class Walk {
   }
 
   #askedQuery(): URLSearchParams {
-    return (this.#asked ??= new URLSearchParams(this.#request.query));
+    return (this.#asked ??= new URLSearchParams(this.#query));
   }
 
-  #url(errorPath: string | null): string {
-    const path = errorPath ?? (this.#request.path.includes("//") ? this.#path : this.#request.path);
-    if (this.#added.length === 0) return path + question(this.#request.query);
+  #url(instead: string | null): string {
+    const path = instead ?? this.#askedPath;
+    if (this.#added.length === 0) return path + question(this.#query);
     const added = new URLSearchParams(this.#added).toString();
-    return `${path}?${this.#request.query === "" ? added : `${this.#request.query}&${added}`}`;
+    return `${path}?${this.#query === "" ? added : `${this.#query}&${added}`}`;
   }
 
-  #headerList(): readonly RouteHeader[] {
-    return this.#headers.size === 0 ? [] : [...this.#headers.values()];
+  #passing(): Passing {
+    const headers = this.#headers.size === 0 ? this.#middlewareHeaders : [...this.#middlewareHeaders, ...this.#headers.values()];
+    return {
+      headers,
+      ...(this.#requestHeaders.size === 0 ? {} : { requestHeaders: this.#requestHeaders }),
+      ...(this.#responseChanges.length === 0 ? {} : { responseChanges: this.#responseChanges }),
+    };
   }
 }
 
-// ── substitution ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-interface Captures {
-  readonly match: RegExpExecArray;
-  readonly groupNames: readonly (string | undefined)[];
-  /** From `has` conditions: what a client sent, decoded. */
-  readonly named: ReadonlyMap<string, string> | null;
-}
-
-/** How a captured text is written into its new place. `encoded`: it is still in the spelling of a URL's path. */
-type Writer = (text: string, encoded: boolean) => string;
-
-const pathText: Writer = (text) => encodePathText(text);
-const parameterText: Writer = (text, encoded) => encodeURIComponent(encoded ? decodeLoosely(text) : text.toWellFormed());
-const headerText: Writer = (text) =>
-  text.replaceAll(/[^\t\u0020-\u007e\u0080-\u00ff]+/g, (chars) => encodeURIComponent(chars.toWellFormed()));
-
-/** Replaces `$1`, `$name`; what was not captured is empty. */
-function substitute(template: string, captures: Captures, write: Writer): string {
-  if (!template.includes("$")) return template;
-  let text = "";
-  let last = 0;
-  const reference = /\$(?:(\d+)|([A-Za-z_][\w-]*))/g;
-  for (let found = reference.exec(template); found !== null; found = reference.exec(template)) {
-    text += template.slice(last, found.index);
-    const [, number, word] = found;
-    if (number !== undefined) {
-      text += write(captures.match[Number(number)] ?? "", true);
-      last = reference.lastIndex;
-    } else {
-      // A header's name may have dashes ("$x-user"); "$id-card" is the group "id" and "-card".
-      let name = word!;
-      let value = capture(captures, name, write);
-      while (value === null && name.includes("-")) {
-        name = name.slice(0, name.lastIndexOf("-"));
-        value = capture(captures, name, write);
-      }
-      text += value ?? "";
-      last = found.index + 1 + name.length;
-      reference.lastIndex = last;
+/** Applies what transforms do to a response's head. @param headers flat, names lower-case */
+export function changeHeaders(headers: readonly string[], changes: readonly HeaderChange[]): string[] {
+  let changed = [...headers];
+  for (const { op, name, matches, values } of changes) {
+    const present = new Set(changed.filter((_, index) => index % 2 === 0));
+    const names = name === null ? [...present].filter((one) => matches(one) && isHeaderName(one)) : [name];
+    for (const one of names) {
+      if (op !== "append") changed = changed.filter((_, index) => changed[index - (index % 2)] !== one);
+      if (op === "delete") continue;
+      // Of most headers several values are one line; cookies are a line each.
+      if (one === "set-cookie") for (const value of values) changed.push(one, value);
+      else changed.push(one, values.join(", "));
     }
-    if (text.length > valueLengthMax) throw new EndlessRewrite();
   }
-  return text + template.slice(last);
-}
-
-function capture(captures: Captures, name: string, write: Writer): string | null {
-  const groups = captures.match.groups;
-  if (groups !== undefined && Object.hasOwn(groups, name)) return write(groups[name] ?? "", true);
-  const index = captures.groupNames.indexOf(name);
-  if (index !== -1) return write(captures.match[index + 1] ?? "", true);
-  const value = captures.named?.get(name);
-  return value === undefined ? null : write(value, false);
-}
-
-/** A template that stays on this origin yields a Location that does. */
-function expandLocation(template: string, captures: Captures): string {
-  const location = substitute(template, captures, pathText);
-  return template.startsWith("/") && !/^\/[/\\]/.test(template) ? location.replace(/^\/[/\\]+/, "/") : location;
-}
-
-// ── spelling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const plainPath = /^[\w\-.~!$&'()*+,;=:@[\]/]*$/;
-
-/**
- * One spelling for every path that means the same: each segment decoded, then what may stand literally in a path is
- * literal and all else is percent-encoded. An encoded slash stays encoded, so it never becomes a separator. Invalid
- * percent-encoding is taken literally.
- */
-function canonicalPath(path: string): string {
-  if (plainPath.test(path)) return path;
-  return path
-    .split("/")
-    .map((segment) => {
-      try {
-        return encodeSegment(decodeURIComponent(segment));
-      } catch {
-        return encodePathText(segment.toWellFormed());
-      }
-    })
-    .join("/");
-}
-
-/** A decoded segment in canonical spelling. */
-function encodeSegment(text: string): string {
-  return text.toWellFormed().replaceAll(/[^\w\-.~!$&'()*+,;=:@[\]]+/g, (chars) => encodeURIComponent(chars));
-}
-
-/** Text that may hold percent-encoding already, made fit for a path. */
-function encodePathText(text: string): string {
-  return text
-    .toWellFormed()
-    .replaceAll(/[^\w\-.~!$&'()*+,;=:@[\]/%]+/g, (chars) => encodeURIComponent(chars))
-    .replaceAll(/%(?![0-9A-Fa-f]{2})/g, "%25");
-}
-
-function readablePath(path: string): string {
-  try {
-    return decodeURI(path);
-  } catch {
-    return path;
-  }
-}
-
-function decodeLoosely(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text.toWellFormed();
-  }
-}
-
-function decodeParameter(text: string): string {
-  return decodeLoosely(text.replaceAll("+", " "));
-}
-
-function question(query: string): string {
-  return query === "" ? "" : `?${query}`;
+  return changed;
 }
 
 function isRedirect(status: number): boolean {
   return status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
 }
 
-function parseCookies(header: string): ReadonlyMap<string, string> {
-  const cookies = new Map<string, string>();
-  for (const pair of header.split(";")) {
-    const equals = pair.indexOf("=");
-    if (equals === -1) continue;
-    const name = pair.slice(0, equals).trim();
-    if (!cookies.has(name)) cookies.set(name, decodeLoosely(pair.slice(equals + 1).trim()));
-  }
-  return cookies;
+/** Lower-case, the preferred first; `fr-CH` also means `fr`, after those that were named. */
+function acceptedLanguages(header: string): readonly string[] {
+  const named = header
+    .toLowerCase()
+    .split(",")
+    .slice(0, 50)
+    .map((range) => {
+      const [language = "", weight] = range.split(";").map((part) => part.trim());
+      return { language, q: weight?.startsWith("q=") === true ? Number(weight.slice(2)) : 1 };
+    })
+    .filter(({ language, q }) => language !== "" && q > 0)
+    .sort((a, b) => b.q - a.q)
+    .map(({ language }) => language);
+  return [...named, ...named.filter((language) => language.includes("-")).map((language) => language.split("-", 1)[0]!)];
 }
 
-// ── compiling ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-function compileRule(route: RouteRule, caseSensitiveDefault: boolean): Rule | null {
-  // Builders leave anchors out ("/((?!index$).*?)(?:/)?"), and mean the whole path.
-  const source = `${route.src.startsWith("^") ? "" : "^"}${route.src}${route.src.endsWith("$") ? "" : "$"}`;
-  const pattern = compilePattern(source, route.caseSensitive === true || caseSensitiveDefault ? "" : "i");
-  if (pattern === null) return null;
-  const has = (route.has ?? []).map(compileCondition);
-  const missing = (route.missing ?? []).map(compileCondition);
-  if (has.includes(null)) return null;
-  return {
-    ...pattern,
-    relative: /^\^?\w/.test(route.src),
-    methods: route.methods === undefined ? null : new Set(route.methods.map((method) => method.toUpperCase())),
-    headers: Object.entries(route.headers ?? {})
-      .map(([name, value]) => [name.toLowerCase(), value] as const)
-      // An invalid name or value would make Node refuse the whole response.
-      .filter(([name, value]) => /^[!#$%&'*+\-.^_`|~\w]+$/.test(name) && /^[\t\u0020-\u007e\u0080-\u00ff]*$/.test(value))
-      .filter(([name]) => !framingNames.has(name)),
-    destination: route.dest === undefined ? null : compileDestination(route.dest),
-    status: route.status !== undefined && route.status >= 200 && route.status <= 599 ? route.status : undefined,
-    continue: route.continue === true,
-    check: route.check === true,
-    important: route.important === true,
-    has: has.filter((condition) => condition !== null),
-    missing: missing.filter((condition) => condition !== null),
-  };
-}
-
-/** What frames a message is not a route's to say. */
-const framingNames = new Set(["content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "trailer"]);
-
-function compilePattern(source: string, flags: "" | "i"): Pick<Rule, "pattern" | "groupNames"> | null {
-  // JavaScript reads nearly all PCRE that builders write, and numbers nested groups rightly.
-  if (!/\[:\w+:\]|\(\?'/.test(source)) {
-    try {
-      return { pattern: new RegExp(source.replaceAll("(?P<", "(?<"), flags), groupNames: [] };
-    } catch {
-      // Left to the converter, which knows more syntax.
-    }
-  }
-  try {
-    const groupNames: string[] = [];
-    return { pattern: createPcre(`%${source}%${flags}`, groupNames), groupNames };
-  } catch {
-    return null;
-  }
-}
-
-function compileDestination(dest: string): Destination {
-  const external = /^[a-z][a-z\d+.-]*:\/\//i.test(dest);
-  const withoutHash = external ? dest : dest.replace(/#.*$/s, "");
-  const mark = withoutHash.indexOf("?");
-  const query = mark === -1 ? "" : withoutHash.slice(mark + 1);
-  return {
-    path: mark === -1 ? withoutHash : withoutHash.slice(0, mark),
-    query: query
-      .split("&")
-      .filter((pair) => pair !== "")
-      .map((pair) => {
-        const equals = pair.indexOf("=");
-        return equals === -1 ? [pair, ""] : [pair.slice(0, equals), pair.slice(equals + 1)];
-      }),
-    external,
-  };
-}
-
-/** null: the condition can never hold. */
-function compileCondition(condition: RouteCondition): Condition | null {
-  const key = condition.type === "header" ? (condition.key ?? "").toLowerCase() : (condition.key ?? "");
-  const name = condition.type === "host" ? "host" : (condition.key ?? "");
-  const { type, value } = condition;
-  if (value === undefined) return { type, key, test: (text) => ({ [name]: text }) };
-  if (typeof value !== "string") return { type, key, test: (text) => (satisfies(text, value) ? { [name]: text } : null) };
-  const pattern = compilePattern(`^(?:${value})$`, type === "host" ? "i" : "");
-  if (pattern === null) return null;
-  return {
-    type,
-    key,
-    test(text) {
-      const match = pattern.pattern.exec(text);
-      if (match === null) return null;
-      const groups: Record<string, string> = { [name]: text };
-      for (const [group, captured] of Object.entries(match.groups ?? {})) groups[group] = captured ?? "";
-      for (const [index, group] of pattern.groupNames.entries()) if (group !== undefined) groups[group] = match[index + 1] ?? "";
-      return groups;
-    },
-  };
-}
-
-/** The object form of a condition: every operator must hold; an unknown one does not. */
-function satisfies(text: string, operators: Readonly<Record<string, unknown>>): boolean {
-  return Object.entries(operators).every(([operator, operand]) => {
-    const list = Array.isArray(operand) ? operand.map(String) : [];
-    switch (operator) {
-      case "eq":
-        return text === String(operand);
-      case "neq":
-        return text !== String(operand);
-      case "inc":
-        return list.includes(text);
-      case "ninc":
-        return !list.includes(text);
-      case "pre":
-        return text.startsWith(String(operand));
-      case "suf":
-        return text.endsWith(String(operand));
-      case "re":
-        return compilePattern(String(operand), "")?.pattern.test(text) ?? false;
-      case "gt":
-        return Number(text) > Number(operand);
-      case "gte":
-        return Number(text) >= Number(operand);
-      case "lt":
-        return Number(text) < Number(operand);
-      case "lte":
-        return Number(text) <= Number(operand);
-      default:
-        return false;
-    }
-  });
-}
+// ── outputs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
  * Canonical path without leading slash → output; directories lead to their index: `index`, `index.html`, then a
@@ -649,11 +665,12 @@ function compileOutputs(outputs: Manifest["outputs"]): ReadonlyMap<string, Found
   const found = new Map<string, Found>();
   const indexes: { directory: string; rank: number; found: Found }[] = [];
   for (const [key, output] of Object.entries(outputs)) {
+    if (output.kind === "middleware") continue;
     const path = key.split("/").map(encodeSegment).join("/");
     found.set(path, { key, output });
     const index = /^(?:(.*)\/)?index(\.[^./]+)?$/.exec(path);
     if (index === null) continue;
-    const rank = index[2] === undefined ? 0 : index[2] === ".html" ? 1 : output.kind === "function" ? 2 : 3;
+    const rank = index[2] === undefined ? 0 : index[2] === ".html" ? 1 : output.kind === "static" ? 3 : 2;
     indexes.push({ directory: index[1] ?? "", rank, found: { key, output } });
   }
   indexes.sort((a, b) => a.rank - b.rank);

@@ -1,0 +1,88 @@
+/** Patterns that would run for ever, those that must stay as they are, and letters in both cases. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { compilePattern, foldCase, PatternTimeout } from "./pattern.ts";
+
+/** A whole second of one pattern would be a thousand times what it may take, whatever else the machine does. */
+const endlessMs = 5000;
+
+describe("patterns that backtrack without end", () => {
+  for (const [source, text] of [
+    ["^(a|a)*$", `${"a".repeat(5000)}b`],
+    ["^/(a+)+$", `/${"a".repeat(5000)}!`],
+    ["^/(.*)-(.*)-(.*)-x$", `/${"-".repeat(14_000)}`],
+    ["^(?<x>[a-z]+)*(?<y>[a-z]+)*\\d$", "a".repeat(14_000)],
+    ["^(?:\\w*)*\\.(?:\\w*)*$", "a".repeat(2000)],
+  ] as const) {
+    for (const ignoreCase of [false, true]) {
+      test(`${source}${ignoreCase ? " in any case" : ""}`, () => {
+        const pattern = compilePattern(source, ignoreCase);
+        assert(pattern !== null);
+        const begin = performance.now();
+        for (let count = 0; count < 5; count++) assert.equal(pattern.exec(text), null);
+        assert(performance.now() - begin < endlessMs);
+      });
+    }
+  }
+
+  test("with look-around or back-references they meet a deadline, and are not tried again", () => {
+    for (const [source, text] of [
+      ["^/((?!x)(a+)+)+$", `/${"a".repeat(50)}!`],
+      ["^(a*)*\\1b$", "a".repeat(60)],
+      ["^/(?!api)(.*)-(.*)-(.*)-(.*)x$", `/${"-".repeat(14_000)}`],
+    ] as const) {
+      const pattern = compilePattern(source, true);
+      assert(pattern !== null);
+      const begin = performance.now();
+      for (let count = 0; count < 20; count++) assert.throws(() => pattern.exec(text), PatternTimeout, source);
+      assert(performance.now() - begin < endlessMs);
+    }
+  });
+
+  test("what such a pattern can answer in time, it answers", () => {
+    const pattern = compilePattern("^/((?!_next/)(?:[^/]+/)*)$", true);
+    assert.equal(pattern?.exec(`/${"ab/".repeat(2000)}`)?.[1]?.length, 6000);
+    assert.equal(compilePattern("^/(?!api)(.*)/(.*)$", true)?.exec(`/${"a/b".repeat(1000)}`)?.length, 3);
+  });
+});
+
+test("both cases without the flag: the same matches and captures", () => {
+  const sources = [
+    "^/a[b-d]x?$",
+    "^/API/(.*)\\.Json$",
+    "^/[^/a]+$",
+    "^/(?<Name>[\\w-]+)/\\d{2,3}$",
+    "^/[A-Fa-f0-9-]{3}$",
+    "^/(?:b|CC|[.z-])\\.?$",
+    "^/((?!_next/).*)$",
+  ];
+  const texts = [
+    "/abx",
+    "/ACX",
+    "/api/X.JSON",
+    "/B",
+    "/cc.",
+    "/a-",
+    "/Z",
+    "/-",
+    "/Ab-c/123",
+    "/DEF",
+    "/f-0",
+    "/_NEXT/x",
+    "/_next/x",
+    "/q/w",
+  ];
+  for (const source of sources) {
+    const folded = foldCase(source);
+    assert(folded !== null, source);
+    for (const text of texts) {
+      assert.deepEqual(new RegExp(folded).exec(text)?.slice(), new RegExp(source, "i").exec(text)?.slice(), `${source} ${text}`);
+    }
+  }
+  for (const source of ["[A-z]", "ä", "\\x41", "(?i:a)"]) assert.equal(foldCase(source), null, source);
+  assert.equal(compilePattern("^/[A-z]ä$", true)?.exec("/BÄ")?.[0], "/BÄ");
+});
+
+test("what is no regular expression is null", () => {
+  for (const source of ["(", "[", "a{2,1}"]) assert.equal(compilePattern(source, false), null, source);
+});
