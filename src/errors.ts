@@ -25,6 +25,8 @@ const rows = {
   FUNCTION_THROTTLED: { status: 429, sentence: "Too many requests wait for this Function. Try again soon." },
   REQUEST_HEADER_TOO_LARGE: { status: 431, sentence: "The head of the request is too large." },
   FUNCTION_INVOCATION_FAILED: { status: 500, sentence: "The Function has crashed. Its log has the reason." },
+  MIDDLEWARE_INVOCATION_FAILED: { status: 500, sentence: "The middleware of this deployment has crashed. Its log has the reason." },
+  ROUTE_TIMEOUT: { status: 500, sentence: "A route of this deployment took too long to match this address." },
   FUNCTION_OUT_OF_MEMORY: { status: 502, sentence: "The Function needed more memory than it may have." },
   FUNCTION_RESPONSE_INVALID: { status: 502, sentence: "The Function did not answer with valid HTTP." },
   NO_RESPONSE_FROM_FUNCTION: { status: 502, sentence: "The Function ended without a response." },

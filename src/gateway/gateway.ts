@@ -115,7 +115,10 @@ class Journey {
         return undefined;
       case "external":
         throw new MayflyError("ROUTER_EXTERNAL_TARGET_UNSUPPORTED");
+      case "middleware":
+        throw new MayflyError("MIDDLEWARE_INVOCATION_FAILED");
       case "error":
+        if (resolution.timedOut === true) throw new MayflyError("ROUTE_TIMEOUT");
         return errorPage(exchange, { status: resolution.status, code: codeOfStatus(resolution.status) }, resolution.headers);
     }
   }

@@ -19,7 +19,7 @@ describe("patterns that backtrack without end", () => {
         const pattern = compilePattern(source, ignoreCase);
         assert(pattern !== null);
         const begin = performance.now();
-        for (let count = 0; count < 5; count++) assert.equal(pattern.exec(text), null);
+        for (let count = 0; count < 5; count++) assert.equal(pattern.match(text), null);
         assert(performance.now() - begin < endlessMs);
       });
     }
@@ -34,15 +34,15 @@ describe("patterns that backtrack without end", () => {
       const pattern = compilePattern(source, true);
       assert(pattern !== null);
       const begin = performance.now();
-      for (let count = 0; count < 20; count++) assert.throws(() => pattern.exec(text), PatternTimeout, source);
+      for (let count = 0; count < 20; count++) assert.throws(() => pattern.match(text), PatternTimeout, source);
       assert(performance.now() - begin < endlessMs);
     }
   });
 
   test("what such a pattern can answer in time, it answers", () => {
     const pattern = compilePattern("^/((?!_next/)(?:[^/]+/)*)$", true);
-    assert.equal(pattern?.exec(`/${"ab/".repeat(2000)}`)?.[1]?.length, 6000);
-    assert.equal(compilePattern("^/(?!api)(.*)/(.*)$", true)?.exec(`/${"a/b".repeat(1000)}`)?.length, 3);
+    assert.equal(pattern?.match(`/${"ab/".repeat(2000)}`)?.[1]?.length, 6000);
+    assert.equal(compilePattern("^/(?!api)(.*)/(.*)$", true)?.match(`/${"a/b".repeat(1000)}`)?.length, 3);
   });
 });
 
@@ -80,7 +80,7 @@ test("both cases without the flag: the same matches and captures", () => {
     }
   }
   for (const source of ["[A-z]", "ä", "\\x41", "(?i:a)"]) assert.equal(foldCase(source), null, source);
-  assert.equal(compilePattern("^/[A-z]ä$", true)?.exec("/BÄ")?.[0], "/BÄ");
+  assert.equal(compilePattern("^/[A-z]ä$", true)?.match("/BÄ")?.[0], "/BÄ");
 });
 
 test("what is no regular expression is null", () => {

@@ -36,7 +36,7 @@ export class Pattern {
   }
 
   /** @throws PatternTimeout */
-  exec(text: string): RegExpExecArray | null {
+  match(text: string): RegExpExecArray | null {
     if (this.#degree <= 1 || text.length ** this.#degree <= freeStepsMax) return this.#regexp.exec(text);
     if (this.#strikes >= strikesMax) throw new PatternTimeout();
     try {

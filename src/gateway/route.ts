@@ -439,10 +439,10 @@ class Walk {
   #match(rule: Rule): Captures | null {
     if (rule.methods !== null && !rule.methods.has(this.#request.method)) return null;
     const path = rule.relative ? this.#path.slice(1) : this.#path;
-    let match = rule.pattern.exec(path);
+    let match = rule.pattern.match(path);
     if (match === null && path.includes("%")) {
       this.#readable ??= readablePath(this.#path);
-      match = rule.pattern.exec(rule.relative ? this.#readable.slice(1) : this.#readable);
+      match = rule.pattern.match(rule.relative ? this.#readable.slice(1) : this.#readable);
     }
     if (match === null) return null;
     const { groupNames } = rule.pattern;

@@ -143,7 +143,7 @@ export function compileCondition(condition: RouteCondition): Condition | null {
     type,
     key,
     test(text) {
-      const match = pattern.exec(text);
+      const match = pattern.match(text);
       if (match === null) return null;
       const groups: Record<string, string> = { [name]: text };
       for (const [group, captured] of Object.entries(match.groups ?? {})) groups[group] = captured ?? "";
@@ -173,7 +173,7 @@ function compileOperators(operators: Readonly<Record<string, unknown>>): (text: 
         return (text) => text.endsWith(one);
       case "re": {
         const pattern = compilePattern(one, false);
-        return (text) => pattern !== null && pattern.exec(text) !== null;
+        return (text) => pattern !== null && pattern.match(text) !== null;
       }
       case "gt":
         return (text) => Number(text) > Number(operand);
