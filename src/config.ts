@@ -239,6 +239,23 @@ export const knobs = {
     max: 120_000,
     doc: "A client must send its request head within this time.",
   },
+  headersMax: { type: "number", default: 200, unit: "headers", min: 16, max: 10_000, doc: "Headers of one request." },
+  bodyIdleMsMax: {
+    type: "number",
+    default: 60_000,
+    unit: "ms",
+    min: 1000,
+    max: 600_000,
+    doc: "A client that sends nothing of its request body for so long is given up.",
+  },
+  writeStallMsMax: {
+    type: "number",
+    default: 60_000,
+    unit: "ms",
+    min: 1000,
+    max: 600_000,
+    doc: "A client that takes nothing of its response for so long is given up.",
+  },
   connectionsMax: { type: "number", default: 10_000, unit: "connections", min: 16, max: 1_000_000, doc: "Open client connections." },
   connectionIdleMs: {
     type: "number",

@@ -27,6 +27,7 @@ const rows = {
   FUNCTION_INVOCATION_FAILED: { status: 500, sentence: "The Function has crashed. Its log has the reason." },
   MIDDLEWARE_INVOCATION_FAILED: { status: 500, sentence: "The middleware of this deployment has crashed. Its log has the reason." },
   ROUTE_TIMEOUT: { status: 500, sentence: "A route of this deployment took too long to match this address." },
+  TRANSFER_ENCODING_UNSUPPORTED: { status: 501, sentence: "Request bodies may be chunked, but not encoded in another way." },
   FUNCTION_OUT_OF_MEMORY: { status: 502, sentence: "The Function needed more memory than it may have." },
   FUNCTION_RESPONSE_INVALID: { status: 502, sentence: "The Function did not answer with valid HTTP." },
   NO_RESPONSE_FROM_FUNCTION: { status: 502, sentence: "The Function ended without a response." },

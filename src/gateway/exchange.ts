@@ -44,6 +44,8 @@ export interface Channel {
   readBody(sink: BodySink): void;
   pauseBody(): void;
   resumeBody(): void;
+  /** The reader wants no more of the body: it says nothing further to the sink. */
+  dropBody(): void;
   sendContinue(): void;
   /**
    * Takes the response's head and may keep it until the first byte of the body, the end or `flush`.
@@ -54,7 +56,7 @@ export interface Channel {
   /** @returns false: the client is slower; `drained` follows */
   write(chunk: Uint8Array): boolean;
   end(chunk?: Uint8Array): void;
-  /** Breaks the response off so that the client sees that it is not whole. `closed` follows. */
+  /** Breaks the response off so that the client sees that it is not whole. */
   abort(): void;
 }
 
@@ -137,21 +139,26 @@ export class Exchange {
     this.#channel.resumeBody();
   }
 
+  /** Whoever read the body wants no more of it. What still comes is dropped. */
+  dropBody(): void {
+    this.#channel.dropBody();
+  }
+
   /** The body as a stream, for whoever needs one: {@link readBody} costs less. */
   bodyStream(): Readable {
-    let begun = false;
     const stream = new Readable({
-      read: () => {
-        if (begun) return this.#channel.resumeBody();
-        begun = true;
-        this.readBody({
-          onData: (chunk) => {
-            if (!stream.push(chunk)) this.#channel.pauseBody();
-          },
-          onEnd: () => void stream.push(null),
-          onError: (error) => void stream.destroy(error),
-        });
+      read: () => this.#channel.resumeBody(),
+      destroy: (error, done) => {
+        this.#channel.dropBody();
+        done(error);
       },
+    });
+    this.readBody({
+      onData: (chunk) => {
+        if (!stream.push(chunk)) this.#channel.pauseBody();
+      },
+      onEnd: () => void stream.push(null),
+      onError: (error) => void stream.destroy(error),
     });
     return stream;
   }
@@ -261,6 +268,7 @@ export class Exchange {
   abort(): void {
     if (this.#gone || this.#ended) return;
     this.#channel.abort();
+    this.closed();
   }
 
   // ── what its engine says ────────────────────────────────────────────────────────────────────────────────────────────

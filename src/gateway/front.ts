@@ -1,18 +1,22 @@
 /**
- * The front door: accepts connections and turns bytes into requests, with Node's own HTTP server. Everything that a
- * client does before there is a request (malformed heads, too many connections, slowness) ends here. Another server can
- * take its place behind {@link Front}.
+ * The front door: accepts connections and hands each to the engine that speaks its protocol. What can be done to a server
+ * before there is a request (too many connections, idle ones, slow ones) ends here, and so does the server itself: in
+ * order, with no request lost that was begun.
  */
-import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
-import { errnoOf, errorTable, MayflyError, messageOf, type ErrorCode } from "../errors.ts";
-import { newRequestId } from "../names.ts";
-import { Exchange, type BodySink, type Channel, type RequestHead } from "./exchange.ts";
+import { errnoOf, MayflyError, messageOf } from "../errors.ts";
+import type { Exchange } from "./exchange.ts";
+import { DateLine } from "./http1-response.ts";
+import { Http1Connection, type Http1Host } from "./http1.ts";
 
-/** A client that goes on sending a body after its answer is cut off after this. Ended at once it might not read the answer. */
-const lingerMs = 2000;
+/** Connections that wait to be accepted. */
+const backlog = 4096;
+/** When there are too many connections, this share of them goes at once, those first that have been silent longest. */
+const evictedShare = 0.01;
+/** When the server ends, a kept connection may bring one more request for so long, which is answered. */
+const drainIdleMs = 500;
 
 export interface Front {
   /** @throws MayflyError port_in_use */
@@ -21,56 +25,36 @@ export interface Front {
   close(drainMs: number): Promise<void>;
 }
 
-/** @param answer takes each exchange; what it throws is a bug */
+/** @param answer takes each exchange; it never throws */
 export function openFront(
   { config, clock }: { readonly config: Config; readonly clock: Clock },
   answer: (exchange: Exchange) => void,
 ): Front {
-  return new NodeFront(config, clock, answer);
+  return new NetFront(config, clock, answer);
 }
 
-class NodeFront implements Front {
-  readonly #config: Config;
-  readonly #clock: Clock;
+class NetFront implements Front, Http1Host {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly date: DateLine;
+  readonly answer: (exchange: Exchange) => void;
+  draining = false;
   readonly #server: Server;
-  /** Connections whose present request has begun to be answered. */
-  readonly #busy = new Map<Socket, ServerResponse>();
+  readonly #connections = new Set<Http1Connection>();
+  #cancelSweep: (() => void) | null = null;
   #closing: Promise<void> | null = null;
+  #emptied: () => void = () => {};
 
   constructor(config: Config, clock: Clock, answer: (exchange: Exchange) => void) {
-    this.#config = config;
-    this.#clock = clock;
-    this.#server = createServer({
-      maxHeaderSize: config.headersBytesMax,
-      headersTimeout: config.headersMsMax,
-      // A body has no time limit here: uploads to the API may be long, and a Function's duration limit covers the rest.
-      requestTimeout: 0,
-      connectionsCheckingInterval: Math.max(100, Math.min(5000, config.headersMsMax / 4)),
-      keepAliveTimeout: config.connectionIdleMs,
-      noDelay: true,
-    });
-    this.#server.maxConnections = config.connectionsMax;
-    const accept = (request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void => {
-      const { socket } = request;
-      this.#busy.set(socket, response);
-      response.once("close", () => {
-        if (this.#busy.get(socket) === response) this.#busy.delete(socket);
-        if (this.#closing !== null) this.#server.closeIdleConnections();
-      });
-      if (this.#closing !== null) response.shouldKeepAlive = false;
-      const channel = new NodeChannel(request, response, clock);
-      const exchange = new Exchange(headOf(request, awaitsContinue), channel, config);
-      response.on("drain", () => exchange.drained());
-      response.once("close", () => exchange.closed());
-      answer(exchange);
-    };
-    this.#server.on("request", (request, response) => accept(request, response, false));
-    this.#server.on("checkContinue", (request, response) => accept(request, response, true));
-    this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => this.#refuse(error, socket as Socket));
+    this.config = config;
+    this.clock = clock;
+    this.date = new DateLine(clock);
+    this.answer = answer;
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
   }
 
   async listen(): Promise<{ readonly port: number }> {
-    const { port, host } = this.#config;
+    const { port, host } = this.config;
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", (error) => {
         reject(
@@ -79,7 +63,7 @@ class NodeFront implements Front {
             : new MayflyError("config_invalid", `Cannot listen on ${host}, port ${port}: ${messageOf(error)}`, { cause: error }),
         );
       });
-      this.#server.listen({ port, host, backlog: 1024 }, resolve);
+      this.#server.listen({ port, host, backlog }, resolve);
     });
     return { port: (this.#server.address() as AddressInfo).port };
   }
@@ -90,117 +74,55 @@ class NodeFront implements Front {
 
   async #close(drainMs: number): Promise<void> {
     if (!this.#server.listening) return;
-    const closed = new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
-    for (const response of this.#busy.values()) {
-      if (!response.headersSent) response.shouldKeepAlive = false;
+    this.draining = true;
+    this.#server.close();
+    const closeAll = (): void => {
+      for (const connection of this.#connections) connection.close();
+    };
+    const destroyAll = (): void => {
+      for (const connection of this.#connections) connection.destroy();
+    };
+    const cancels = [this.clock.after(Math.min(drainMs, drainIdleMs), closeAll), this.clock.after(drainMs, destroyAll)];
+    if (this.#connections.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#emptied = resolve;
+      });
     }
-    this.#server.closeIdleConnections();
-    const cancel = this.#clock.after(drainMs, () => this.#server.closeAllConnections());
-    await closed;
-    cancel();
+    for (const cancel of cancels) cancel();
+    this.#cancelSweep?.();
   }
 
-  /** Answers bytes that are no request, or not one that is accepted. */
-  #refuse(error: NodeJS.ErrnoException, socket: Socket): void {
-    const answering = this.#busy.get(socket);
-    if (error.code === "ECONNRESET" || !socket.writable || answering?.headersSent === true) {
+  #accept(socket: Socket): void {
+    if (this.#connections.size >= this.config.connectionsMax && !this.#evict()) {
       socket.destroy();
       return;
     }
-    const code = refusals[error.code ?? ""] ?? "BAD_REQUEST";
-    const { status, sentence } = errorTable[code];
-    const id = `${this.#config.region}::${newRequestId()}`;
-    const body = `${sentence.replace(/\.$/, "")}\n\n${code}\n\n${id}\n`;
-    const head = [
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
-      "server: Mayfly",
-      `x-vercel-id: ${id}`,
-      `x-vercel-error: ${code}`,
-      "content-type: text/plain; charset=utf-8",
-      `content-length: ${Buffer.byteLength(body)}`,
-      "connection: close",
-    ];
-    socket.end(`${head.join("\r\n")}\r\n\r\n${body}`, () => socket.destroySoon());
-  }
-}
-
-const refusals: Readonly<Record<string, ErrorCode>> = {
-  HPE_HEADER_OVERFLOW: "REQUEST_HEADER_TOO_LARGE",
-  ERR_HTTP_REQUEST_TIMEOUT: "REQUEST_TIMEOUT",
-};
-
-function headOf(request: IncomingMessage, expectsContinue: boolean): RequestHead {
-  const { headers, rawHeaders, socket } = request;
-  const chunked = headers["transfer-encoding"] !== undefined;
-  return {
-    method: request.method ?? "GET",
-    target: request.url ?? "",
-    headers: rawHeaders.map((text, index) => (index % 2 === 0 ? text.toLowerCase() : text)),
-    httpVersion: request.httpVersion === "1.0" ? "1.0" : "1.1",
-    secure: "encrypted" in socket && socket.encrypted === true,
-    remoteAddress: (socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, ""),
-    bodyLength: chunked ? null : Number(headers["content-length"] ?? 0),
-    expectsContinue,
-  };
-}
-
-class NodeChannel implements Channel {
-  readonly #request: IncomingMessage;
-  readonly #response: ServerResponse;
-
-  constructor(request: IncomingMessage, response: ServerResponse, clock: Clock) {
-    this.#request = request;
-    this.#response = response;
-    // A client that breaks off mid-body is seen by whoever reads the body; nobody else needs to know.
-    request.on("error", () => {});
-    response.on("error", () => {});
-    response.on("finish", () => {
-      if (request.complete || request.destroyed) return;
-      const { socket } = request;
-      const cancel = clock.after(lingerMs, () => socket.destroy());
-      request.once("close", cancel).resume();
+    const connection = new Http1Connection(socket, this, false);
+    this.#connections.add(connection);
+    socket.once("close", () => {
+      this.#connections.delete(connection);
+      if (this.#connections.size === 0) this.#emptied();
     });
+    if (this.#cancelSweep === null) this.#sweep();
   }
 
-  readBody(sink: BodySink): void {
-    const request = this.#request;
-    request.on("data", (chunk: Buffer) => sink.onData(chunk));
-    request.once("end", () => sink.onEnd());
-    request.once("error", (error) => sink.onError(error));
+  /** Makes room: who holds connections without asking for anything must not shut the door on others. @returns whether there is room */
+  #evict(): boolean {
+    const silent = [...this.#connections].filter((connection) => connection.isSilent);
+    silent.sort((a, b) => a.sinceMs - b.sinceMs);
+    const count = Math.min(silent.length, Math.ceil(this.config.connectionsMax * evictedShare));
+    for (const connection of silent.slice(0, count)) connection.destroy();
+    return count > 0;
   }
 
-  pauseBody(): void {
-    this.#request.pause();
-  }
-
-  resumeBody(): void {
-    this.#request.resume();
-  }
-
-  sendContinue(): void {
-    this.#response.writeContinue();
-  }
-
-  head(status: number, headers: readonly string[]): void {
-    this.#response.writeHead(status, headers as string[]);
-  }
-
-  flush(): void {
-    this.#response.flushHeaders();
-  }
-
-  write(chunk: Uint8Array): boolean {
-    return this.#response.write(chunk);
-  }
-
-  end(chunk?: Uint8Array): void {
-    if (chunk === undefined) this.#response.end();
-    else this.#response.end(chunk);
-  }
-
-  abort(): void {
-    this.#response.destroy();
+  /** Looks after deadlines: one timer for all connections costs less than one each. */
+  #sweep(): void {
+    const everyMs = Math.max(100, Math.min(1000, this.config.headersMsMax / 4));
+    this.#cancelSweep = this.clock.after(everyMs, () => {
+      this.#cancelSweep = null;
+      const nowMs = this.clock.now();
+      for (const connection of this.#connections) connection.check(nowMs);
+      if (this.#connections.size > 0) this.#sweep();
+    });
   }
 }
