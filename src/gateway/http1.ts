@@ -27,7 +27,7 @@ const heldBytesMax = 65_536;
 /** Requests of one connection that are begun before others get their turn. */
 const requestsPerTurnMax = 16;
 /** Up to this a head and its body are copied into one buffer; beyond, two writes at once cost less. */
-const copiedBytesMax = 65_536;
+const copiedBytesMax = 4096;
 /** Empty lines before a request line (RFC 9112 §2.2 asks to bear one). */
 const emptyLinesMax = 2;
 
