@@ -158,10 +158,10 @@ describe(`lies on ${driver.name}`, { timeout: 120_000 }, () => {
     await check(stage, f, "in pieces", '{"type":"ready"}\n', invalid, 1);
     // Half a message and then the true one is one message that is not valid.
     await check(stage, f, "half a message", '{"type":', /^(honest|FUNCTION_RESPONSE_INVALID)$/);
-    // To be idle before the answer harms nobody else: at worst the instance.
+    // To be idle before the answer harms nobody else: at worst the instance, when its second word overtakes the answer.
     for (let round = 0; round < 10; round++) {
       const early = { id: `early${round}`, body: `{"type":"idle","invocation":"early${round}"}\n` };
-      assert.equal((await stage.call(f, early)).text, "honest");
+      assert.match(await codeOf(stage.call(f, early)), /^(answered|FUNCTION_RESPONSE_INVALID)$/);
       assert.match(await codeOf(stage.call(f)), /^(answered|FUNCTION_RESPONSE_INVALID)$/);
     }
   });

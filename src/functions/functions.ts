@@ -1,8 +1,9 @@
 /**
  * SEAM between gateway and pools: what the gateway asks of a node's Functions. `pools.ts` is the implementation; a later
- * one may forward to another node.
+ * one may forward to another node. Bytes pass through plain calls, since a Node stream, a promise or an abort signal for
+ * each request costs more than the rest of its way (docs/decisions/003-plain-calls.md).
  */
-import type { Readable } from "node:stream";
+import type { MayflyError } from "../errors.ts";
 import type { FunctionSpec, Manifest } from "../model.ts";
 
 export interface Invocation {
@@ -16,30 +17,66 @@ export interface Invocation {
   /** Names lower-case, in order, flat: name, value, name, value. Hop-by-hop headers are already gone. */
   readonly headers: readonly string[];
   /** null: no body. Its size is the gateway's to limit. */
-  readonly body: Readable | null;
-  /** Aborted when the client has gone: the invocation is then cut off. */
-  readonly signal: AbortSignal;
+  readonly body: BodySource | null;
 }
 
-export interface InvocationResponse {
+/** Bytes of a request on their way in. Nothing comes before `read`, which is called once at most. */
+export interface BodySource {
+  /** Chunks come from now on, maybe before it returns. */
+  read(reader: BodyReader): void;
+  /** A chunk that is under way may still come. */
+  pause(): void;
+  resume(): void;
+}
+
+/** After `onEnd` or `onError` nothing more is said. */
+export interface BodyReader {
+  /** The chunk is the reader's to keep. */
+  onData(chunk: Buffer): void;
+  onEnd(): void;
+  /** The rest will not come. */
+  onError(error: Error): void;
+}
+
+/** `cold`: a new instance was booted for it; `warm`: an idle one was thawed; `hot`: one was re-used before it froze. */
+export type InvocationStart = "cold" | "warm" | "hot";
+
+export interface ResponseHead {
   readonly status: number;
-  /** Flat: name, value, …; hop-by-hop headers are already gone. */
+  /** Flat: name, value, …; names lower-case, checked, hop-by-hop headers are already gone. */
   readonly headers: readonly string[];
-  /** The caller reads it to its end or destroys it; it errors when the Function dies in the middle. */
-  readonly body: Readable;
-  /** `cold`: a new instance was booted for it; `warm`: an idle one was thawed; `hot`: one was re-used before it froze. */
-  readonly start: "cold" | "warm" | "hot";
-  /** Milliseconds by step, for `Server-Timing`: `queue`, `boot`, `thaw`, … */
+  readonly start: InvocationStart;
+  /** Milliseconds by step, for `Server-Timing`: `queue`, `boot`, `thaw`, `function`. */
   readonly timings: Readonly<Record<string, number>>;
 }
 
-export interface Functions {
+/**
+ * Whoever takes a response: `head`, any number of `data`, `end`; or `fail`, instead of the head or of the end. Nothing
+ * comes before `invoke` has returned, after `end` or `fail`, or after a cancel. None of these may throw.
+ */
+export interface ResponseSink {
+  head(head: ResponseHead): void;
+  /** @returns false: no more until `resume`; a little that is under way may still come */
+  data(chunk: Buffer): boolean;
+  end(): void;
   /**
-   * Runs one invocation; resolves with the head of its response.
-   * @throws MayflyError FUNCTION_INVOCATION_FAILED, FUNCTION_OUT_OF_MEMORY, FUNCTION_RESPONSE_INVALID,
-   * NO_RESPONSE_FROM_FUNCTION, FUNCTION_INVOCATION_TIMEOUT, FUNCTION_THROTTLED, FUNCTION_UNAVAILABLE, SHUTTING_DOWN
+   * @param error FUNCTION_INVOCATION_FAILED, FUNCTION_RESPONSE_INVALID, NO_RESPONSE_FROM_FUNCTION,
+   * FUNCTION_INVOCATION_TIMEOUT, FUNCTION_THROTTLED, FUNCTION_UNAVAILABLE, BAD_REQUEST, SHUTTING_DOWN
    */
-  invoke(invocation: Invocation): Promise<InvocationResponse>;
+  fail(error: MayflyError): void;
+}
+
+/** An invocation that was begun. */
+export interface RunningInvocation {
+  /** After `data` was answered with false. */
+  resume(): void;
+  /** Nobody wants the rest: what runs is cut off. Without effect on what is through. */
+  cancel(): void;
+}
+
+export interface Functions {
+  /** Runs one invocation; never throws. */
+  invoke(invocation: Invocation, sink: ResponseSink): RunningInvocation;
   /** Retires every instance; running invocations may finish within `drainMs`. */
   close(drainMs: number): Promise<void>;
 }

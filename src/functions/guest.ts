@@ -13,7 +13,7 @@ import { controlLineBytesMax, loadFailureLengthMax, type GuestMessage, type Host
 import type { Sandbox, SandboxEnd } from "../sandbox/sandbox.ts";
 import { Flow } from "./flow.ts";
 import { LineCutter } from "./lines.ts";
-import { Wire, type Exchange, type WireRequest } from "./wire.ts";
+import { Wire, type WireReader, type WireRequest } from "./wire.ts";
 
 export interface GuestOptions {
   readonly clock: Clock;
@@ -115,9 +115,19 @@ export class Guest {
     return this.#state === "loaded" && !this.#wire.broken;
   }
 
-  /** @throws MayflyError BAD_REQUEST */
-  send(request: WireRequest): Exchange {
-    return this.#wire.send(request);
+  /** @throws MayflyError BAD_REQUEST, when nothing was sent */
+  send(request: WireRequest, reader: WireReader): void {
+    this.#wire.send(request, reader);
+  }
+
+  /** The reader takes more of the response. */
+  resume(): void {
+    this.#wire.resume();
+  }
+
+  /** Nobody wants the rest of what it answers. It is of no further use. */
+  drop(): void {
+    this.#wire.drop();
   }
 
   /** Lets the Function hear SIGTERM and the process end by itself; what it says from then on is not heard. Only when loaded. */

@@ -16,10 +16,11 @@ import type { LogStore } from "../logs/log-store.ts";
 import type { FunctionSpec, LogLine, Manifest } from "../model.ts";
 import { taskDirectory } from "../runtime/protocol.js";
 import type { BundleLease } from "./bundles.ts";
-import type { Invocation, InvocationResponse } from "./functions.ts";
+import type { Call } from "./call.ts";
+import type { InvocationStart } from "./functions.ts";
 import { LoadError, type Guest, type GuestEnd } from "./guest.ts";
 import type { InstanceMeter } from "./meter.ts";
-import type { Exchange } from "./wire.ts";
+import type { WireReader } from "./wire.ts";
 
 export interface InstanceOptions {
   readonly clock: Clock;
@@ -43,27 +44,13 @@ export interface InstanceOptions {
 
 export type InstanceState = "booting" | "idle" | "busy" | "free" | "retired";
 
-/** An idle instance turned out to be dead before the request was sent: take another. */
-export class InstanceGone extends Error {
-  override readonly name = "InstanceGone";
-}
-
 /** Memory is looked at so often at most. */
 const measureMsMin = 1000;
 const MB = 1024 * 1024;
 
-interface Current {
-  readonly invocation: Invocation;
-  exchange: Exchange | undefined;
-  /** The guest said idle. */
-  idle: boolean;
-  /** The exchange is through. */
-  done: boolean;
-  /** Takes back what watches over it. */
-  release: () => void;
-}
-
 export class Instance {
+  /** Set by the owner: it turned out to be of no use before anything was sent: another may be asked. */
+  onRefused: (call: Call) => void = () => {};
   /** Set by the owner: a response is complete, and it will most likely be free in a moment. */
   onFinishing: () => void = () => {};
   /** Set by the owner: an invocation has ended and the instance, not frozen yet, may take the next or be rested. */
@@ -82,15 +69,41 @@ export class Instance {
   #taken = false;
   /** Whose the printed lines are. */
   #invocationId: string;
-  #current: Current | undefined;
+  /** What it is busy with. */
+  #call: Call | undefined;
+  #sentMs = 0;
+  /** It was sent to the guest. */
+  #sent = false;
+  /** Its response is complete. */
+  #answeredAll = false;
+  /** Request and response are through. */
+  #done = false;
+  /** The guest said that nothing is pending. */
+  #idleSaid = false;
+  /** That was so, and what it printed has been read. */
+  #idle = false;
+  readonly #reader: WireReader = {
+    head: (status, headers) => this.#onHead(status, headers),
+    data: (chunk) => this.#call?.data(chunk) ?? true,
+    end: () => {
+      this.#answeredAll = true;
+      this.#call?.end();
+    },
+    done: () => this.#onDone(),
+    // The connection cannot be used again.
+    abandoned: () => this.#cutOff(),
+  };
+  /** When the invocation in hand, or the last, has to have ended. */
+  #deadlineMs = 0;
+  #cancelDeadline: (() => void) | undefined;
   /** Undefined while it runs. */
   #freezing: Promise<void> | undefined;
-  #cancelFreeze: () => void = () => {};
+  #freezeAtMs = 0;
+  #cancelFreeze: (() => void) | undefined;
   #cutGrace: () => void = () => {};
   #idleSinceMs = 0;
   #booted = false;
   #answered = 0;
-  #busySinceMs = 0;
   #busyMs = 0;
   #crash: MayflyError | undefined;
   #memoryMB: number | undefined;
@@ -216,90 +229,96 @@ export class Instance {
     }
   }
 
-  /**
-   * Answers an invocation.
-   * @throws InstanceGone when nothing was sent and another instance may be asked; MayflyError as `Functions.invoke`
-   */
-  async run(invocation: Invocation, start: InvocationResponse["start"], timings: Record<string, number>): Promise<InvocationResponse> {
-    if (this.#state !== "idle" && this.#state !== "free") throw new InstanceGone();
-    const { clock, spec } = this.#options;
+  /** Answers an invocation, or refuses it. Only when idle or free. */
+  run(call: Call, start: InvocationStart): void {
+    if (this.#state !== "idle" && this.#state !== "free") return this.onRefused(call);
     this.#state = "busy";
-    this.#invocationId = invocation.id;
-    const current: Current = { invocation, exchange: undefined, idle: false, done: false, release: () => {} };
-    this.#current = current;
-    const guest = this.#guest!;
+    this.#invocationId = call.invocation.id;
+    this.#call = call;
+    this.#sent = this.#answeredAll = this.#done = this.#idleSaid = this.#idle = false;
+    call.start = start;
+    call.onCancel = this.#onCancel;
+    if (this.#freezing === undefined) this.#send(call);
+    else void this.#thaw(call);
+  }
 
-    this.#cancelFreeze();
-    if (this.#freezing !== undefined) {
-      const begun = performance.now();
-      try {
-        await this.#freezing;
-        this.#freezing = undefined;
-        await guest.sandbox.thaw();
-      } catch (error) {
-        this.#system(`The instance could not be thawed: ${messageOf(error)}`);
-        this.kill();
-      }
-      timings["thaw"] = performance.now() - begun;
-    }
-    if (!guest.usable) this.kill();
-    // A request may have met it in the moment of its end.
-    if (this.#state !== "busy") throw new InstanceGone();
-    if (invocation.signal.aborted) {
-      this.#free();
-      throw invocation.signal.reason;
-    }
-
-    const sent = performance.now();
-    this.#busySinceMs = sent;
-    this.#options.onBusy();
-    let exchange: Exchange;
+  async #thaw(call: Call): Promise<void> {
+    const begunMs = performance.now();
     try {
-      exchange = guest.send({
-        invocation: invocation.id,
-        method: invocation.method,
-        url: invocation.url,
-        headers: invocation.headers,
-        body: invocation.body,
-      });
+      await this.#freezing;
+      this.#freezing = undefined;
+      await this.#guest!.sandbox.thaw();
     } catch (error) {
-      // Nothing was sent, so the instance is as good as before.
-      this.#free();
-      throw error;
+      this.#system(`The instance could not be thawed: ${messageOf(error)}`);
+      this.kill();
     }
-    current.exchange = exchange;
-    this.#options.meter.begin(invocation, guest.sandbox, start === "cold");
-    const cancelDeadline = clock.after(spec.maxDurationS * 1000, () =>
-      this.#fail({ code: "FUNCTION_INVOCATION_TIMEOUT", reason: `timed out after ${spec.maxDurationS} s` }),
-    );
-    const cutOff = (): void => {
-      if (exchange.answered) return;
-      exchange.fail(new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text("was cut off: the client has gone")));
-      this.kill();
-    };
-    const abandoned = (): void => {
-      cutOff();
-      // Answered, but the rest of the request will not come: the connection cannot be used again.
-      this.kill();
-    };
-    exchange.onAbandoned = abandoned;
-    invocation.signal.addEventListener("abort", cutOff, { once: true });
-    current.release = () => {
-      cancelDeadline();
-      invocation.signal.removeEventListener("abort", cutOff);
-    };
-    exchange.onDone = () => {
-      current.done = true;
-      this.#answered++;
-      if (!current.idle) this.onFinishing();
-      this.#settle(current);
-    };
-    exchange.begin();
+    call.timings["thaw"] = performance.now() - begunMs;
+    // Its end, when that came meanwhile, has refused it.
+    if (this.#call === call) this.#send(call);
+  }
 
-    const head = await exchange.head;
-    timings["function"] = performance.now() - sent;
-    if (head.status >= 500) this.#options.meter.fail();
-    return { status: head.status, headers: head.headers, body: head.body, start, timings };
+  #send(call: Call): void {
+    const guest = this.#guest!;
+    // It may have met it in the moment of its end.
+    if (!guest.usable) return this.kill();
+    this.#sentMs = performance.now();
+    // Nobody wants it any more, and nothing was sent: the instance is as good as before.
+    if (call.over) return this.#free();
+    this.#options.onBusy();
+    this.#sent = call.metered = true;
+    call.onResume = this.#onResume;
+    try {
+      guest.send(call.invocation, this.#reader);
+    } catch (error) {
+      call.fail(error as MayflyError);
+      return this.#free();
+    }
+    // The request's body may have failed at once.
+    if (this.#call !== call) return;
+    this.#options.meter.begin(guest.sandbox, call.start === "cold");
+    const ms = this.#options.spec.maxDurationS * 1000;
+    this.#deadlineMs = this.#options.clock.now() + ms;
+    if (this.#cancelDeadline === undefined) this.#watchDeadline(ms);
+  }
+
+  /** One timer for many invocations: when it is due, it looks whether the present one's time is over. */
+  #watchDeadline(afterMs: number): void {
+    const { clock, spec } = this.#options;
+    this.#cancelDeadline = clock.after(afterMs, () => {
+      this.#cancelDeadline = undefined;
+      if (this.#call === undefined) return;
+      const msMax = spec.maxDurationS * 1000;
+      const leftMs = Math.min(msMax, this.#deadlineMs - clock.now());
+      if (leftMs > 0) this.#watchDeadline(leftMs);
+      else this.#fail({ code: "FUNCTION_INVOCATION_TIMEOUT", reason: `timed out after ${spec.maxDurationS} s` });
+    });
+  }
+
+  readonly #onResume = (): void => this.#guest!.resume();
+
+  /** The client has gone. */
+  readonly #onCancel = (): void => {
+    if (this.#sent && !this.#answeredAll) this.#cutOff();
+  };
+
+  #cutOff(): void {
+    this.#call?.fail(new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text("was cut off: the client has gone")));
+    this.kill();
+  }
+
+  #onHead(status: number, headers: readonly string[]): void {
+    const call = this.#call;
+    if (call === undefined) return;
+    call.timings["function"] = performance.now() - this.#sentMs;
+    if (status >= 500) this.#options.meter.fail();
+    call.head(status, headers);
+  }
+
+  #onDone(): void {
+    this.#done = true;
+    this.#answered++;
+    if (!this.#idle) this.onFinishing();
+    this.#settle();
   }
 
   /** Freezes it until the next invocation, `delayMs` from now. Only when free. */
@@ -308,8 +327,20 @@ export class Instance {
     this.#state = "idle";
     this.#invocationId = "";
     this.#idleSinceMs = this.#options.clock.now();
+    this.#freezeAtMs = this.#idleSinceMs + delayMs;
     if (delayMs === 0) this.#freeze();
-    else this.#cancelFreeze = this.#options.clock.after(delayMs, () => this.#freeze());
+    else if (this.#cancelFreeze === undefined) this.#freezeLater(delayMs);
+  }
+
+  /** One timer for many rests: when it is due, it looks whether the present one is long enough. */
+  #freezeLater(delayMs: number): void {
+    this.#cancelFreeze = this.#options.clock.after(delayMs, () => {
+      this.#cancelFreeze = undefined;
+      if (this.#state !== "idle" || this.#freezing !== undefined) return;
+      const leftMs = Math.min(delayMs, this.#freezeAtMs - this.#options.clock.now());
+      if (leftMs > 0) this.#freezeLater(leftMs);
+      else this.#freeze();
+    });
   }
 
   #freeze(): void {
@@ -351,12 +382,16 @@ export class Instance {
   #end(graceMs: number): void {
     if (this.#state === "retired") return;
     this.#state = "retired";
-    this.#cancelFreeze();
+    this.#cancelFreeze?.();
+    this.#cancelDeadline?.();
     this.#options.meter.end();
-    const current = this.#current;
-    this.#current = undefined;
-    current?.release();
-    current?.exchange?.fail(new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text("was ended by the platform")));
+    const call = this.#call;
+    this.#call = undefined;
+    if (call !== undefined && !this.#sent) this.onRefused(call);
+    else if (call !== undefined) {
+      this.#guest!.drop();
+      call.fail(new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text("was ended by the platform")));
+    }
     // Before, #load disposes of what it gets.
     if (this.#taken) void this.#dispose(graceMs);
     this.#options.onEnd();
@@ -396,33 +431,33 @@ export class Instance {
   // ── what the guest does ─────────────────────────────────────────────────────────────────────────────────────────────
 
   #onIdle(invocation: string): void {
-    const current = this.#current;
-    if (current?.exchange === undefined || current.invocation.id !== invocation || current.idle) {
+    const call = this.#call;
+    if (call === undefined || !this.#sent || call.invocation.id !== invocation || this.#idleSaid) {
       return this.#fail({
         code: "FUNCTION_RESPONSE_INVALID",
         reason: "broke the guest protocol: it said idle when it was not asked anything",
       });
     }
+    this.#idleSaid = true;
     // What it printed before has been written before: let it be read, so that it counts to this invocation.
     setImmediate(() => {
-      current.idle = true;
-      this.#settle(current);
+      if (this.#call !== call) return;
+      this.#idle = true;
+      this.#settle();
     });
   }
 
-  #settle(current: Current): void {
-    if (!current.idle || !current.done || this.#current !== current) return;
-    this.#free();
+  #settle(): void {
+    if (this.#idle && this.#done && this.#call !== undefined) this.#free();
   }
 
   #free(): void {
     if (this.#state !== "busy") return;
     if (!this.#guest!.usable) return this.kill();
-    this.#busyMs = performance.now() - this.#busySinceMs;
+    this.#busyMs = performance.now() - this.#sentMs;
     this.#options.meter.end();
     this.#guest!.flushLines();
-    this.#current?.release();
-    this.#current = undefined;
+    this.#call = undefined;
     this.#state = "free";
     this.onFree();
   }
@@ -431,11 +466,10 @@ export class Instance {
   #fail(end: GuestEnd): void {
     if (this.#state === "retired") return;
     this.#options.meter.fail();
-    const exchange = this.#current?.exchange;
-    const idle = this.#current === undefined;
+    const idle = this.#call === undefined;
     const error = new MayflyError(end.code, this.#text(sentence(end)));
     if (end.code !== "FUNCTION_INVOCATION_TIMEOUT") this.#crash = error;
-    exchange?.fail(error);
+    if (this.#sent) this.#call?.fail(error);
     const invocationId = this.#invocationId;
     const booting = this.#state === "booting";
     this.kill();

@@ -4,11 +4,11 @@
  * that an instance was given, and those for which the code could not be loaded. Free: boot, waiting, frozen time.
  */
 import type { Clock } from "../clock.ts";
-import { MayflyError, type ErrorCode } from "../errors.ts";
+import type { ErrorCode, MayflyError } from "../errors.ts";
 import type { FunctionSpec, Manifest } from "../model.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 import type { UsageAmounts, UsageRecord, UsageStore } from "../usage/usage-store.ts";
-import type { Invocation } from "./functions.ts";
+import type { Call } from "./call.ts";
 
 /** Figures are handed on so often; also what a crash of the platform costs. */
 const windowMs = 1000;
@@ -38,8 +38,6 @@ export interface MeterOptions {
 /** The meters of a node's instances. */
 export class Meter {
   readonly #options: MeterOptions;
-  /** Invocations that an instance was given. */
-  readonly #begun = new WeakSet<Invocation>();
 
   constructor(options: MeterOptions) {
     this.#options = options;
@@ -48,16 +46,12 @@ export class Meter {
   /** For one instance of the Function. */
   ofInstance(manifest: Manifest, spec: FunctionSpec): InstanceMeter {
     const { clock } = this.#options;
-    return new InstanceMeter(clock, spec.memoryMB / 1024, {
-      onBegin: (invocation) => this.#begun.add(invocation),
-      record: (timestampMs, amounts) => this.#record(manifest, spec, timestampMs, amounts),
-    });
+    return new InstanceMeter(clock, spec.memoryMB / 1024, (timestampMs, amounts) => this.#record(manifest, spec, timestampMs, amounts));
   }
 
-  /** An invocation has thrown: counted here, unless an instance was given it and has counted it. */
-  failed(invocation: Invocation, error: unknown): void {
-    if (this.#begun.has(invocation) || invocation.signal.aborted) return;
-    if (!(error instanceof MayflyError) || !ownFailures.has(error.code)) return;
+  /** A call has failed: counted here, unless an instance was given it and has counted it. */
+  failed({ invocation, metered }: Call, error: MayflyError): void {
+    if (metered || !ownFailures.has(error.code)) return;
     this.#record(invocation.manifest, invocation.spec, this.#options.clock.now(), { ...nothing, invocations: 1, errors: 1 });
   }
 
@@ -67,10 +61,7 @@ export class Meter {
   }
 }
 
-interface MeterOwner {
-  readonly onBegin: (invocation: Invocation) => void;
-  readonly record: (timestampMs: number, amounts: UsageAmounts) => void;
-}
+type Record = (timestampMs: number, amounts: UsageAmounts) => void;
 
 /**
  * A window is open from a request's begin until its figures are handed on; while requests come, one follows another.
@@ -79,7 +70,7 @@ interface MeterOwner {
 export class InstanceMeter {
   readonly #clock: Clock;
   readonly #memoryGB: number;
-  readonly #owner: MeterOwner;
+  readonly #record: Record;
   #sandbox: Pick<Sandbox, "usage"> | undefined;
   /** CPU time at the last reading; undefined before the first, null when there is none to be had. */
   #cpuMs: number | null | undefined;
@@ -97,15 +88,14 @@ export class InstanceMeter {
   #sinceMs: number | undefined;
   #failing = false;
 
-  constructor(clock: Clock, memoryGB: number, owner: MeterOwner) {
+  constructor(clock: Clock, memoryGB: number, record: Record) {
     this.#clock = clock;
     this.#memoryGB = memoryGB;
-    this.#owner = owner;
+    this.#record = record;
   }
 
   /** The instance was given a request, and it has been sent: from now on it costs. */
-  begin(invocation: Invocation, sandbox: Pick<Sandbox, "usage">, cold: boolean): void {
-    this.#owner.onBegin(invocation);
+  begin(sandbox: Pick<Sandbox, "usage">, cold: boolean): void {
     if (this.#sandbox === undefined) {
       this.#sandbox = sandbox;
       this.#clock.after(baselineMs, () => this.#readBaseline());
@@ -164,7 +154,7 @@ export class InstanceMeter {
       gbSeconds: (this.#memoryGB * wallMs) / 1000,
     };
     this.#invocations = this.#errors = this.#coldStarts = this.#wallMs = 0;
-    this.#reading = this.#reading.then(async () => this.#owner.record(timestampMs, { ...amounts, cpuMs: await this.#readCpu() }));
+    this.#reading = this.#reading.then(async () => this.#record(timestampMs, { ...amounts, cpuMs: await this.#readCpu() }));
   }
 
   #readBaseline(): void {

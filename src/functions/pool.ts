@@ -6,9 +6,10 @@
  */
 import type { Clock } from "../clock.ts";
 import { MayflyError } from "../errors.ts";
-import type { Invocation, InvocationResponse } from "./functions.ts";
+import type { Call } from "./call.ts";
+import type { Invocation, InvocationStart } from "./functions.ts";
 import type { FunctionHistory } from "./history.ts";
-import { InstanceGone, type Instance } from "./instance.ts";
+import type { Instance } from "./instance.ts";
 import { surplusKeepMs, type KeepAliveBounds } from "./keep-alive.ts";
 import { impatienceMs, wantsBoot, type Demand } from "./scaling.ts";
 
@@ -32,18 +33,6 @@ export interface PoolOptions {
   readonly log: (text: string, invocation: Invocation) => void;
 }
 
-interface Waiter {
-  readonly invocation: Invocation;
-  readonly sinceMs: number;
-  readonly take: (instance: Instance, cold: boolean) => void;
-  readonly refuse: (error: unknown) => void;
-}
-
-interface Taken {
-  readonly instance: Instance;
-  readonly start: InvocationResponse["start"];
-}
-
 /** From a complete response to the word that nothing is pending takes far less, unless there is `waitUntil` work. */
 const finishingMsMax = 25;
 /** Refusals of a queue that is full are written down so often at most. */
@@ -58,7 +47,10 @@ export class Pool {
   readonly #idle: Instance[] = [];
   /** Instances that have answered and are about to be free, with what takes back the wait for that. */
   readonly #finishing = new Map<Instance, () => void>();
-  readonly #waiting: Waiter[] = [];
+  /** In the order they came. */
+  readonly #waiting: Call[] = [];
+  /** For the deadline of the first that waits. */
+  #cancelOverdue: (() => void) | undefined;
   readonly #instances = new Set<Instance>();
   #boots = 0;
   #lastBootMs = Number.NEGATIVE_INFINITY;
@@ -117,7 +109,7 @@ export class Pool {
     const nowMs = this.#options.clock.now();
     return {
       waiting: this.#waiting.length,
-      oldestWaitMs: this.#waiting.length === 0 ? 0 : nowMs - this.#waiting[0]!.sinceMs,
+      oldestWaitMs: this.#waiting.length === 0 ? 0 : nowMs - this.#waiting[0]!.waitsSinceMs,
       boots: this.#boots,
       finishing: this.#finishing.size,
       busy: this.#instances.size - this.#boots - this.#idle.length,
@@ -129,20 +121,9 @@ export class Pool {
 
   // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** @throws as `Functions.invoke` */
-  async invoke(invocation: Invocation): Promise<InvocationResponse> {
-    const begun = performance.now();
+  invoke(call: Call): void {
     this.#noteGap();
-    for (;;) {
-      const { instance, start } = await this.#acquire(invocation);
-      try {
-        const timings: Record<string, number> = { [start === "cold" ? "boot" : "queue"]: performance.now() - begun };
-        return await instance.run(invocation, start, timings);
-      } catch (error) {
-        // Each turn uses up an instance that was dead, so this ends.
-        if (!(error instanceof InstanceGone)) throw error;
-      }
-    }
+    this.#place(call);
   }
 
   /** A request that finds the Function without work ends a gap. */
@@ -153,22 +134,28 @@ export class Pool {
     this.#history.gaps.record(this.#options.clock.now() - restingSinceMs);
   }
 
-  async #acquire(invocation: Invocation): Promise<Taken> {
-    invocation.signal.throwIfAborted();
-    if (this.#closing) throw new MayflyError("SHUTTING_DOWN");
+  /** Gives it to an instance, or lets it wait for one. */
+  #place(call: Call): void {
+    if (call.over) return;
+    if (this.#closing) return call.fail(new MayflyError("SHUTTING_DOWN"));
     const { clock, freezeDelayMs, queueMax } = this.#options;
     const nowMs = clock.now();
     this.#brisk = freezeDelayMs > 0 && nowMs - this.#lastFreeMs <= freezeDelayMs;
     const instance = this.#idle.pop();
-    if (instance !== undefined) return { instance, start: instance.frozen ? "warm" : "hot" };
+    if (instance !== undefined) return this.#give(call, instance, instance.frozen ? "warm" : "hot");
     const { backOff } = this.#history;
     // Nothing can become free, and nothing is booted.
     if (this.#instances.size === 0 && backOff.leftMs(nowMs) > 0) {
       this.#options.onChange(this);
-      throw backOff.refusal(nowMs);
+      return call.fail(backOff.refusal(nowMs));
     }
-    if (this.#waiting.length >= queueMax) throw this.#throttle(invocation, nowMs);
-    return await this.#wait(invocation, nowMs);
+    if (this.#waiting.length >= queueMax) return call.fail(this.#throttle(call.invocation, nowMs));
+    this.#wait(call, nowMs);
+  }
+
+  #give(call: Call, instance: Instance, start: InvocationStart): void {
+    call.timings[start === "cold" ? "boot" : "queue"] = performance.now() - call.begunMs;
+    instance.run(call, start);
   }
 
   #throttle(invocation: Invocation, nowMs: number): MayflyError {
@@ -185,44 +172,35 @@ export class Pool {
     return new MayflyError("FUNCTION_THROTTLED", undefined, { details: { retryAfterS: retryWhenThrottledS } });
   }
 
-  #wait(invocation: Invocation, sinceMs: number): Promise<Taken> {
-    const { promise, resolve, reject } = Promise.withResolvers<Taken>();
-    const { clock, queueWaitMsMax } = this.#options;
-    const settle = (): void => {
-      cancel();
-      invocation.signal.removeEventListener("abort", onAbort);
-    };
-    const waiter: Waiter = {
-      invocation,
-      sinceMs,
-      take: (instance, cold) => {
-        settle();
-        resolve({ instance, start: cold ? "cold" : "hot" });
-      },
-      refuse: (error) => {
-        settle();
-        reject(error);
-      },
-    };
-    const leave = (error: unknown): void => {
-      const index = this.#waiting.indexOf(waiter);
+  #wait(call: Call, sinceMs: number): void {
+    call.waitsSinceMs = sinceMs;
+    call.onCancel = () => {
+      const index = this.#waiting.indexOf(call);
       if (index !== -1) this.#waiting.splice(index, 1);
-      waiter.refuse(error);
       this.#options.onChange(this);
     };
-    const onAbort = (): void => leave(invocation.signal.reason);
-    const cancel = clock.after(queueWaitMsMax, () =>
-      leave(
-        new MayflyError("FUNCTION_UNAVAILABLE", `No instance was free within ${queueWaitMsMax} ms.`, {
-          details: { retryAfterS: retryWhenUnavailableS },
-        }),
-      ),
-    );
-    invocation.signal.addEventListener("abort", onAbort, { once: true });
-    this.#waiting.push(waiter);
+    this.#waiting.push(call);
+    if (this.#cancelOverdue === undefined) this.#watchOverdue(this.#options.queueWaitMsMax);
     if (this.needsBoot) this.#options.wantBoot(this);
     else this.#recheckLater();
-    return promise;
+  }
+
+  /** One timer for all that wait: when it is due, it looks for whom it is too late. */
+  #watchOverdue(afterMs: number): void {
+    const { clock, queueWaitMsMax } = this.#options;
+    this.#cancelOverdue = clock.after(afterMs, () => {
+      this.#cancelOverdue = undefined;
+      const beforeMs = clock.now() - queueWaitMsMax;
+      while (this.#waiting.length > 0 && this.#waiting[0]!.waitsSinceMs <= beforeMs) {
+        this.#waiting.shift()!.fail(
+          new MayflyError("FUNCTION_UNAVAILABLE", `No instance was free within ${queueWaitMsMax} ms.`, {
+            details: { retryAfterS: retryWhenUnavailableS },
+          }),
+        );
+      }
+      if (this.#waiting.length > 0) this.#watchOverdue(Math.min(queueWaitMsMax, this.#waiting[0]!.waitsSinceMs - beforeMs));
+      this.#options.onChange(this);
+    });
   }
 
   /** While requests wait without a boot, the reasons for that are looked at again: estimates err and pauses end. */
@@ -242,18 +220,19 @@ export class Pool {
 
   /** Boots an instance for the request that waits longest without one. Only when {@link needsBoot}. */
   startBoot(): void {
-    const waiter = this.#waiting[Math.min(this.#boots, this.#waiting.length - 1)]!;
+    const { invocation } = this.#waiting[Math.min(this.#boots, this.#waiting.length - 1)]!;
     this.#boots++;
     this.#lastBootMs = this.#options.clock.now();
-    const { instance, booted } = this.#options.boot(waiter.invocation);
+    const { instance, booted } = this.#options.boot(invocation);
     this.#instances.add(instance);
-    instance.onRetired = () => this.#forget(instance, waiter.invocation);
+    instance.onRetired = () => this.#forget(instance, invocation);
+    instance.onRefused = (call) => this.#place(call);
     instance.onFinishing = () => this.#expect(instance);
     instance.onFree = () => {
       this.#history.tookServiceMs(instance.busyMs);
       this.#offer(instance, false);
     };
-    void this.#finishBoot(instance, booted, waiter.invocation);
+    void this.#finishBoot(instance, booted, invocation);
   }
 
   async #finishBoot(instance: Instance, booted: Promise<void>, invocation: Invocation): Promise<void> {
@@ -270,8 +249,8 @@ export class Pool {
       if (!this.#closing && error instanceof MayflyError) this.#noteFailure(error, invocation);
       // It was for the first that waits; with nothing else alive, the same would happen to those without a boot.
       const others = this.#instances.size > this.#boots ? 0 : this.#waiting.length - 1 - this.#boots;
-      for (const refused of this.#waiting.splice(0, 1)) refused.refuse(error);
-      for (const refused of this.#waiting.splice(this.#boots, Math.max(0, others))) refused.refuse(error);
+      const refused = [...this.#waiting.splice(0, 1), ...this.#waiting.splice(this.#boots, Math.max(0, others))];
+      for (const call of refused) call.fail(error as MayflyError);
     }
     this.#options.onChange(this);
   }
@@ -298,6 +277,10 @@ export class Pool {
     if (this.#instances.size === 0) {
       this.#retirement?.cancel();
       this.#retirement = undefined;
+      if (this.#waiting.length === 0) {
+        this.#cancelOverdue?.();
+        this.#cancelOverdue = undefined;
+      }
     }
     this.#noteRest();
     this.#options.onChange(this);
@@ -312,8 +295,8 @@ export class Pool {
     if (this.#closing || (this.#instances.size > 1 && this.#options.mustYield())) return instance.retire();
     const { clock, keepAlive, freezeDelayMs } = this.#options;
     this.#lastFreeMs = clock.now();
-    const waiter = this.#waiting.shift();
-    if (waiter !== undefined) return waiter.take(instance, cold);
+    const call = this.#waiting.shift();
+    if (call !== undefined) return this.#give(call, instance, cold ? "cold" : "hot");
     if (keepAlive.fixedMs === 0) return instance.retire();
     // Requests that follow each other closely should not pay for a thaw each.
     instance.rest(this.#brisk ? freezeDelayMs : 0);
@@ -378,7 +361,8 @@ export class Pool {
   beginClose(): void {
     this.#closing = true;
     this.#cancelRecheck?.();
-    for (const waiter of this.#waiting.splice(0)) waiter.refuse(new MayflyError("SHUTTING_DOWN"));
+    this.#cancelOverdue?.();
+    for (const call of this.#waiting.splice(0)) call.fail(new MayflyError("SHUTTING_DOWN"));
     for (const instance of this.#instances) if (instance.state !== "busy") instance.retire();
   }
 

@@ -17,7 +17,8 @@ import { runtimeDirectory as guestRuntimeDirectory } from "../runtime/protocol.j
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import type { UsageStore } from "../usage/usage-store.ts";
 import { openBundles, type Bundles } from "./bundles.ts";
-import type { Functions, Invocation, InvocationResponse } from "./functions.ts";
+import { Call } from "./call.ts";
+import type { Functions, Invocation, ResponseSink, RunningInvocation } from "./functions.ts";
 import { Guest } from "./guest.ts";
 import { Histories, type FunctionHistory } from "./history.ts";
 import { Instance } from "./instance.ts";
@@ -162,42 +163,39 @@ export class Pools implements Functions {
     };
   }
 
-  async invoke(invocation: Invocation): Promise<InvocationResponse> {
-    if (this.#closed !== undefined) throw new MayflyError("SHUTTING_DOWN");
-    try {
-      if (!this.#nodes.has(nodeMajorOf(invocation.spec.runtime))) await this.#fetchNode(invocation);
-      return await this.#poolOf(invocation.manifest, invocation.spec).invoke(invocation);
-    } catch (error) {
-      this.#meter.failed(invocation, error);
-      throw error;
-    }
+  invoke(invocation: Invocation, sink: ResponseSink): RunningInvocation {
+    const call = new Call(invocation, sink, this.#onFail);
+    if (this.#closed !== undefined) call.fail(new MayflyError("SHUTTING_DOWN"));
+    else if (this.#nodes.has(nodeMajorOf(invocation.spec.runtime))) this.#poolOf(invocation.manifest, invocation.spec).invoke(call);
+    else void this.#fetchNode(call);
+    return call;
   }
 
-  /**
-   * Waits for a Node version that is not on this machine yet; before the request is in any queue, so that no boot waits.
-   * @throws MayflyError FUNCTION_UNAVAILABLE, FUNCTION_THROTTLED
-   */
-  async #fetchNode(invocation: Invocation): Promise<void> {
+  readonly #onFail = (call: Call, error: MayflyError): void => this.#meter.failed(call, error);
+
+  /** Gets a Node version that is not on this machine yet; before the request is in any queue, so that no boot waits. */
+  async #fetchNode(call: Call): Promise<void> {
     const { clock, config } = this.#options;
-    const { signal, spec } = invocation;
-    if (this.#fetching >= config.queueMax) throw new MayflyError("FUNCTION_THROTTLED", undefined, { details: { retryAfterS: 1 } });
+    const { manifest, spec } = call.invocation;
+    if (this.#fetching >= config.queueMax) {
+      return call.fail(new MayflyError("FUNCTION_THROTTLED", undefined, { details: { retryAfterS: 1 } }));
+    }
     const enough = Promise.withResolvers<never>();
     const cancel = clock.after(config.queueWaitMsMax, () => enough.reject(new Error(`${spec.runtime} is still being fetched`)));
-    const onAbort = (): void => enough.reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
+    call.onCancel = () => enough.reject(new MayflyError("canceled"));
     this.#fetching++;
     try {
-      signal.throwIfAborted();
       await Promise.race([this.#nodes.fetch(nodeMajorOf(spec.runtime)), enough.promise]);
+      if (this.#closed !== undefined) call.fail(new MayflyError("SHUTTING_DOWN"));
+      else this.#poolOf(manifest, spec).invoke(call);
     } catch (error) {
-      if (signal.aborted) throw error;
+      if (call.over) return;
       const message = `Cannot run "${spec.name}" on ${spec.runtime}: ${messageOf(error)}`;
-      this.#log(invocation, message);
-      throw new MayflyError("FUNCTION_UNAVAILABLE", message, { cause: error, details: { retryAfterS: 10 } });
+      this.#log(call.invocation, message);
+      call.fail(new MayflyError("FUNCTION_UNAVAILABLE", message, { cause: error, details: { retryAfterS: 10 } }));
     } finally {
       this.#fetching--;
       cancel();
-      signal.removeEventListener("abort", onAbort);
     }
   }
 

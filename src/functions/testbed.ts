@@ -20,7 +20,7 @@ import { openProcessSandboxes } from "../sandbox/process.ts";
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { openSqliteUsage } from "../usage/sqlite.ts";
 import type { UsageRow, UsageStore } from "../usage/usage-store.ts";
-import type { InvocationResponse } from "./functions.ts";
+import type { BodySource, InvocationStart, ResponseHead } from "./functions.ts";
 import { openPools, type Pools } from "./pools.ts";
 
 /** Milliseconds that anything in a test may take. */
@@ -39,8 +39,12 @@ export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly text: string;
-  readonly start: InvocationResponse["start"];
+  readonly start: InvocationStart;
   readonly timings: Readonly<Record<string, number>>;
+}
+
+export interface BegunResponse extends ResponseHead {
+  readonly body: Readable;
 }
 
 export interface CallOptions {
@@ -162,19 +166,48 @@ export class Stage {
   }
 
   /** The head of the response; the body is the caller's to read. */
-  begin({ manifest, spec }: TestFunction, options: CallOptions = {}): Promise<InvocationResponse> {
-    const { body } = options;
+  begin({ manifest, spec }: TestFunction, options: CallOptions = {}): Promise<BegunResponse> {
+    const { body, signal } = options;
     const length = typeof body === "string" ? ["content-length", String(Buffer.byteLength(body))] : [];
-    return this.pools.invoke({
-      id: options.id ?? newRequestId(),
-      manifest,
-      spec,
-      method: options.method ?? (body === undefined ? "GET" : "POST"),
-      url: options.url ?? "/",
-      headers: ["host", "test.localhost", ...length, ...(options.headers ?? [])],
-      body: body === undefined ? null : typeof body === "string" ? Readable.from([Buffer.from(body)]) : body,
-      signal: options.signal ?? new AbortController().signal,
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<BegunResponse>();
+    let reading: Readable | undefined;
+    const running = this.pools.invoke(
+      {
+        id: options.id ?? newRequestId(),
+        manifest,
+        spec,
+        method: options.method ?? (body === undefined ? "GET" : "POST"),
+        url: options.url ?? "/",
+        headers: ["host", "test.localhost", ...length, ...(options.headers ?? [])],
+        body: body === undefined ? null : sourceOf(typeof body === "string" ? Readable.from([Buffer.from(body)]) : body),
+      },
+      {
+        head(head) {
+          reading = new Readable({
+            read: () => running.resume(),
+            destroy(error, callback) {
+              running.cancel();
+              callback(error);
+            },
+          });
+          resolve({ ...head, body: reading });
+        },
+        data: (chunk) => reading!.push(chunk),
+        end: () => void reading!.push(null),
+        fail(error) {
+          reject(error);
+          reading?.destroy(error);
+        },
+      },
+    );
+    const onAbort = (): void => {
+      running.cancel();
+      reject(signal!.reason);
+      reading?.destroy(signal!.reason as Error);
+    };
+    if (signal?.aborted === true) onAbort();
+    else signal?.addEventListener("abort", onAbort, { once: true });
+    return promise;
   }
 
   async call(target: TestFunction, options: CallOptions = {}): Promise<Answer> {
@@ -203,6 +236,23 @@ export class Stage {
     );
     return lines;
   }
+}
+
+/** A stream as a request's body. */
+export function sourceOf(stream: Readable): BodySource {
+  return {
+    read(reader) {
+      stream.on("data", (chunk: Buffer | string) => reader.onData(Buffer.from(chunk)));
+      stream.once("end", () => reader.onEnd());
+      stream.on("error", (error) => reader.onError(error));
+      stream.once("close", () => {
+        if (!stream.readableEnded) reader.onError(new Error("It was destroyed."));
+      });
+      if (stream.destroyed) reader.onError(new Error("It was destroyed."));
+    },
+    pause: () => void stream.pause(),
+    resume: () => void stream.resume(),
+  };
 }
 
 export async function textOf(body: Readable): Promise<string> {

@@ -3,10 +3,10 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { duplexPair, PassThrough, Readable, type Duplex } from "node:stream";
 import { describe, it } from "node:test";
-import { textOf } from "./testbed.ts";
-import { Wire, type Exchange, type WireBreak, type WireRequest } from "./wire.ts";
+import { sourceOf } from "./testbed.ts";
+import { Wire, type WireBreak, type WireRequest } from "./wire.ts";
 
-const get: WireRequest = { invocation: "1", method: "GET", url: "/", headers: ["host", "a"], body: null };
+const get: WireRequest = { id: "1", method: "GET", url: "/", headers: ["host", "a"], body: null };
 
 function open(headBytesMax = 1000): { wire: Wire; guest: Duplex; broken: Promise<WireBreak> } {
   const [host, guest] = duplexPair();
@@ -14,23 +14,45 @@ function open(headBytesMax = 1000): { wire: Wire; guest: Duplex; broken: Promise
   return { wire: new Wire(host, headBytesMax, resolve), guest, broken: promise };
 }
 
-function begin(wire: Wire, request: WireRequest): Exchange {
-  const exchange = wire.send(request);
-  exchange.begin();
+/** Sends a request; what comes of it. */
+function send(wire: Wire, request: WireRequest) {
+  const head = Promise.withResolvers<readonly [number, readonly string[]]>();
+  const [end, done, abandoned] = [Promise.withResolvers<string>(), Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const chunks: Buffer[] = [];
+  const exchange = {
+    head: head.promise,
+    text: end.promise,
+    done: done.promise,
+    abandoned: abandoned.promise,
+    chunks,
+    takes: true,
+    ended: false,
+  };
+  wire.send(request, {
+    head: (status, headers) => head.resolve([status, headers]),
+    data(chunk) {
+      chunks.push(chunk);
+      return exchange.takes;
+    },
+    end() {
+      exchange.ended = true;
+      end.resolve(Buffer.concat(chunks).toString());
+    },
+    done: done.resolve,
+    abandoned: abandoned.resolve,
+  });
   return exchange;
 }
 
 /** What comes of an answer that arrives in pieces of `size` bytes. */
 async function answerOf(text: string, size: number, request = get): Promise<readonly unknown[]> {
   const { wire, guest, broken } = open();
-  const exchange = begin(wire, request);
-  const body = exchange.head.then(async (head) => [head.status, head.headers, await textOf(head.body)]);
+  const exchange = send(wire, request);
   const bytes = Buffer.from(text, "latin1");
   for (let at = 0; at < bytes.length; at += size) guest.write(bytes.subarray(at, at + size));
   guest.end();
-  const why = await broken;
-  exchange.fail(new Error(why.why));
-  return await body.catch((error: Error) => [error.message]);
+  const { why } = await broken;
+  return exchange.ended ? [...(await exchange.head), await exchange.text] : [why];
 }
 
 describe("the wire", { timeout: 20_000 }, () => {
@@ -83,9 +105,9 @@ describe("the wire", { timeout: 20_000 }, () => {
 
   it("breaks when more comes than the answer, and before any request", async () => {
     const { wire, guest, broken } = open();
-    const exchange = begin(wire, get);
+    const exchange = send(wire, get);
     guest.write("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n");
-    assert.equal(await textOf((await exchange.head).body), "x");
+    assert.equal(await exchange.text, "x");
     assert.equal((await broken).why, "invalid");
     const fresh = open();
     fresh.guest.write("H");
@@ -100,42 +122,36 @@ describe("the wire", { timeout: 20_000 }, () => {
     const { wire, guest } = open();
     server.emit("connection", guest);
     const content = Buffer.alloc(300_000, "content ");
-    for (const length of [[], ["Content-Length", String(content.length)]]) {
-      const exchange = begin(wire, {
+    for (const length of [[], ["content-length", String(content.length)]]) {
+      const exchange = send(wire, {
         ...get,
         method: "POST",
         headers: [...get.headers, ...length],
-        body: Readable.from([content.subarray(0, 7), content.subarray(7)]),
+        body: sourceOf(Readable.from([content.subarray(0, 7), content.subarray(7)])),
       });
-      assert.equal(await textOf((await exchange.head).body), content.toString());
+      assert.equal(await exchange.text, content.toString());
+      await exchange.done;
     }
     for (let round = 0; round < 3; round++) {
       const body = new PassThrough();
-      const exchange = begin(wire, { ...get, method: "POST", url: "/early", body });
-      const done = new Promise<void>((resolve) => (exchange.onDone = resolve));
+      const exchange = send(wire, { ...get, method: "POST", url: "/early", body: sourceOf(body) });
       body.write("some");
-      assert.equal(await textOf((await exchange.head).body), "early");
+      assert.equal(await exchange.text, "early");
       body.end("more");
-      await done;
+      await exchange.done;
     }
-    const head = await begin(wire, { ...get, method: "HEAD", url: "/early" }).head;
-    assert.equal(await textOf(head.body), "");
+    assert.equal(await send(wire, { ...get, method: "HEAD", url: "/early" }).text, "");
   });
 
-  it("tells when the client's body ends too soon or the reader goes", async () => {
-    for (const act of ["short", "destroy", "reader"] as const) {
-      const { wire, guest } = open();
+  it("tells when the client's body ends too soon or is too long", async () => {
+    for (const act of ["short", "long", "destroy"] as const) {
+      const { wire } = open();
       const body = new PassThrough();
-      const exchange = wire.send({ ...get, method: "POST", headers: ["content-length", "10"], body });
-      const abandoned = new Promise<void>((resolve) => (exchange.onAbandoned = resolve));
-      exchange.begin();
+      const exchange = send(wire, { ...get, method: "POST", headers: ["content-length", "10"], body: sourceOf(body) });
       if (act === "short") body.end("short");
-      else if (act === "destroy") body.destroy();
-      else {
-        guest.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nx");
-        (await exchange.head).body.destroy();
-      }
-      await abandoned;
+      else if (act === "long") body.end("longer than ten");
+      else body.destroy();
+      await exchange.abandoned;
     }
   });
 
@@ -149,19 +165,21 @@ describe("the wire", { timeout: 20_000 }, () => {
       { headers: ["a b", "c"] },
       { headers: ["content-length", "1, 2"] },
     ]) {
-      assert.throws(() => wire.send({ ...get, ...bad }), { code: "BAD_REQUEST" });
+      assert.throws(() => send(wire, { ...get, ...bad }), { code: "BAD_REQUEST" });
     }
   });
 
   it("holds the guest back when nobody reads", async () => {
     const { wire, guest } = open();
-    const exchange = begin(wire, get);
+    const exchange = send(wire, get);
+    exchange.takes = false;
     guest.write("HTTP/1.1 200 OK\r\n\r\n");
-    const { body } = await exchange.head;
+    await exchange.head;
     let written = 0;
     while (guest.write(Buffer.alloc(16_384)) && written < 1000) written++;
     assert.ok(written < 100);
-    body.resume();
+    exchange.takes = true;
+    wire.resume();
     await once(guest, "drain");
   });
 });

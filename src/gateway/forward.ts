@@ -1,13 +1,20 @@
 /**
- * Hands a request to its Function and the Function's response to the client, both as streams at the slower side's pace.
+ * Hands a request to its Function and the Function's response to the client, chunk by chunk at the slower side's pace.
  * Nothing is buffered: a body beyond the limit is refused by its announced length, or cut off where it crosses it.
  * Errors before the head are thrown for the error page; after it the connection is broken, so no half response looks whole.
  */
-import { Transform, type Readable, type TransformCallback } from "node:stream";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
-import type { Functions, InvocationResponse } from "../functions/functions.ts";
+import type {
+  BodyReader,
+  BodySource,
+  Functions,
+  Invocation,
+  ResponseHead,
+  ResponseSink,
+  RunningInvocation,
+} from "../functions/functions.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { FunctionSpec, Manifest } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
@@ -48,65 +55,31 @@ export class Forward {
     this.#bodyBytesMax = parts.config.functionBodyBytesMax;
   }
 
-  /** @throws MayflyError FUNCTION_PAYLOAD_TOO_LARGE or one of {@link Functions.invoke}, all before anything is sent */
+  /**
+   * Resolves when the response is through or the client has gone.
+   * @throws MayflyError FUNCTION_PAYLOAD_TOO_LARGE or one of `ResponseSink.fail`, all before anything is sent
+   */
   async answer(exchange: Exchange, answer: FunctionAnswer): Promise<void> {
     const spec = answer.manifest.functions[answer.functionId];
     if (spec === undefined) throw new MayflyError("INTERNAL_ERROR", `The manifest names no Function "${answer.functionId}".`);
 
+    const { bodyLength } = exchange.request;
     const passesBody = exchange.hasBody && answer.isErrorPage !== true;
-    const announced = Number(exchange.header("content-length") ?? 0);
-    if (passesBody && announced > this.#bodyBytesMax) throw this.#tooLarge(exchange, answer.manifest, spec, announced);
+    const tooLarge = (): MayflyError => this.#tooLarge(exchange, answer.manifest, spec, bodyLength);
+    if (passesBody && bodyLength !== null && bodyLength > this.#bodyBytesMax) throw tooLarge();
 
-    const gone = new AbortController();
-    const stay = exchange.onGone(() => gone.abort());
-    const limit = passesBody && exchange.header("transfer-encoding") !== undefined ? new BodyLimit(this.#bodyBytesMax) : null;
-    limit?.once("over", () => gone.abort());
-
-    let response: InvocationResponse;
-    const begin = performance.now();
-    try {
-      response = await this.#functions.invoke({
+    await new Promise<void>((resolve, reject) => {
+      const forwarding = new Forwarding(exchange, answer, resolve, reject);
+      forwarding.begin(this.#functions, {
         id: exchange.id,
         manifest: answer.manifest,
         spec,
         method: exchange.method,
         url: answer.url,
         headers: functionHeaders(exchange, answer),
-        body: passesBody ? this.#body(exchange, limit) : null,
-        signal: gone.signal,
+        body: passesBody ? new LimitedBody(exchange, this.#bodyBytesMax, () => forwarding.refuse(tooLarge)) : null,
       });
-    } catch (error) {
-      stay();
-      limit?.destroy();
-      if (limit?.isOver === true) throw this.#tooLarge(exchange, answer.manifest, spec, null);
-      throw error;
-    }
-    if (limit?.isOver === true) {
-      response.body.destroy();
-      throw this.#tooLarge(exchange, answer.manifest, spec, null);
-    }
-    // From here on the body is the Function's business: it may answer without having read all of it.
-    limit?.once("over", () => exchange.abort());
-
-    for (const [name, ms] of Object.entries(response.timings)) exchange.span(name, ms);
-    exchange.span("forward", performance.now() - begin);
-    try {
-      exchange.head(answer.status ?? response.status, clientHeaders(response, answer));
-    } catch (error) {
-      response.body.destroy();
-      throw new MayflyError("FUNCTION_RESPONSE_INVALID", undefined, { cause: error });
-    }
-    await stream(exchange, response.body);
-  }
-
-  #body(exchange: Exchange, limit: BodyLimit | null): Readable {
-    exchange.acceptBody();
-    const body = exchange.bodyStream();
-    // An announced length within the limit is kept by the HTTP parser: no need to count.
-    if (limit === null) return body;
-    body.on("error", (error) => limit.destroy(error));
-    limit.on("error", () => {});
-    return body.pipe(limit);
+    });
   }
 
   #tooLarge(exchange: Exchange, manifest: Manifest, spec: FunctionSpec, announced: number | null): MayflyError {
@@ -129,26 +102,133 @@ export class Forward {
   }
 }
 
-/** Passes bytes on up to a limit; emits `over` once when there are more, and passes no more. */
-class BodyLimit extends Transform {
-  readonly #bytesMax: number;
-  #bytes = 0;
-  isOver = false;
+/** A response on its way from Function to client. */
+class Forwarding implements ResponseSink {
+  readonly #exchange: Exchange;
+  readonly #answer: FunctionAnswer;
+  readonly #resolve: () => void;
+  readonly #reject: (error: MayflyError) => void;
+  readonly #begunMs = performance.now();
+  #running: RunningInvocation | undefined;
+  /** The head has come, and leaves with the first chunk or, when that is not there yet, without. */
+  #holds = false;
+  #held: Buffer | undefined;
+  #over = false;
 
-  constructor(bytesMax: number) {
-    super();
-    this.#bytesMax = bytesMax;
+  constructor(exchange: Exchange, answer: FunctionAnswer, resolve: () => void, reject: (error: MayflyError) => void) {
+    this.#exchange = exchange;
+    this.#answer = answer;
+    this.#resolve = resolve;
+    this.#reject = reject;
   }
 
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    this.#bytes += chunk.length;
-    if (this.#bytes <= this.#bytesMax) {
-      done(null, chunk);
-      return;
+  begin(functions: Pick<Functions, "invoke">, invocation: Invocation): void {
+    const running = functions.invoke(invocation, this);
+    this.#running = running;
+    if (this.#over) return running.cancel();
+    this.#exchange.onDrain(() => running.resume());
+    this.#exchange.onGone(() => {
+      this.#over = true;
+      running.cancel();
+      this.#resolve();
+    });
+  }
+
+  head(head: ResponseHead): void {
+    const exchange = this.#exchange;
+    for (const name in head.timings) exchange.span(name, head.timings[name]!);
+    exchange.span("forward", performance.now() - this.#begunMs);
+    try {
+      exchange.head(this.#answer.status ?? head.status, clientHeaders(head, this.#answer));
+    } catch (error) {
+      this.#over = true;
+      this.#running!.cancel();
+      return this.#reject(new MayflyError("FUNCTION_RESPONSE_INVALID", undefined, { cause: error }));
     }
-    this.isOver = true;
-    this.emit("over");
-    done(new MayflyError("FUNCTION_PAYLOAD_TOO_LARGE"));
+    // What has come in the same read leaves in the same packet; what has not must not hold back the head.
+    this.#holds = true;
+    queueMicrotask(this.#release);
+  }
+
+  readonly #release = (): void => {
+    if (!this.#holds) return;
+    this.#holds = false;
+    if (this.#held === undefined) this.#exchange.flush();
+    else this.#exchange.write(this.#held);
+    this.#held = undefined;
+  };
+
+  data(chunk: Buffer): boolean {
+    if (this.#exchange.method === "HEAD") return true;
+    if (this.#holds && this.#held === undefined) {
+      this.#held = chunk;
+      return true;
+    }
+    this.#release();
+    return this.#exchange.write(chunk);
+  }
+
+  end(): void {
+    this.#over = true;
+    this.#holds = false;
+    this.#exchange.end(this.#held);
+    this.#resolve();
+  }
+
+  fail(error: MayflyError): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#holds = false;
+    if (!this.#exchange.headSent) return this.#reject(error);
+    // Not to its end: the client must see an unfinished response.
+    this.#exchange.abort();
+    this.#resolve();
+  }
+
+  /** The request has more body than it may have: with the head sent, all that is left is to break off. */
+  refuse(error: () => MayflyError): void {
+    if (this.#over) return;
+    this.fail(error());
+    this.#running?.cancel();
+  }
+}
+
+/** The request's body up to a limit; of a length that was announced the protocol's engine sees to it. */
+class LimitedBody implements BodySource {
+  readonly #exchange: Exchange;
+  readonly #bytesMax: number;
+  readonly #onOver: () => void;
+
+  constructor(exchange: Exchange, bytesMax: number, onOver: () => void) {
+    this.#exchange = exchange;
+    this.#bytesMax = bytesMax;
+    this.#onOver = onOver;
+  }
+
+  read(reader: BodyReader): void {
+    if (this.#exchange.request.bodyLength !== null) return this.#exchange.readBody(reader);
+    let leftBytes = this.#bytesMax;
+    this.#exchange.readBody({
+      onData: (chunk) => {
+        if (leftBytes < 0) return;
+        leftBytes -= chunk.length;
+        if (leftBytes >= 0) return reader.onData(chunk);
+        this.#onOver();
+        reader.onError(new MayflyError("FUNCTION_PAYLOAD_TOO_LARGE"));
+      },
+      onEnd: () => {
+        if (leftBytes >= 0) reader.onEnd();
+      },
+      onError: (error) => reader.onError(error),
+    });
+  }
+
+  pause(): void {
+    this.#exchange.pauseBody();
+  }
+
+  resume(): void {
+    this.#exchange.resumeBody();
   }
 }
 
@@ -183,7 +263,7 @@ function functionHeaders(exchange: Exchange, answer: FunctionAnswer): string[] {
 }
 
 /** The Function's headers, what routes add to them (over them only when `important`), and the platform's own. */
-function clientHeaders(response: InvocationResponse, answer: FunctionAnswer): string[] {
+function clientHeaders(response: ResponseHead, answer: FunctionAnswer): string[] {
   const own = passOn(response.headers, isPlatformResponseHeader);
   const important = new Set(answer.headers.filter((header) => header.important).map((header) => header.name));
   const headers: string[] = [];
@@ -199,16 +279,4 @@ function clientHeaders(response: InvocationResponse, answer: FunctionAnswer): st
   }
   headers.push("x-vercel-cache", "MISS", "x-mayfly-start", response.start, ...(answer.platformHeaders ?? []));
   return headers;
-}
-
-async function stream(exchange: Exchange, body: Readable): Promise<void> {
-  if (exchange.method === "HEAD") {
-    body.on("error", () => {}).resume();
-    exchange.end();
-    return;
-  }
-  // Head and first chunk share a packet when the body is there already; a slow one must not hold back the head.
-  const flush = setImmediate(() => exchange.flush());
-  await exchange.pipe(body);
-  clearImmediate(flush);
 }

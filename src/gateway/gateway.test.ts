@@ -13,7 +13,7 @@ import { openDiskBlobs } from "../blobs/disk.ts";
 import { systemClock } from "../clock.ts";
 import { loadConfig, type Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
-import type { Invocation, InvocationResponse } from "../functions/functions.ts";
+import type { Functions, Invocation, ResponseHead } from "../functions/functions.ts";
 import type { LogLine, Manifest, Output, Route } from "../model.ts";
 import { openGateway, type Gateway } from "./gateway.ts";
 import type { HostIndex } from "./host.ts";
@@ -184,7 +184,7 @@ describe("hosts", () => {
 
 describe("Functions", () => {
   test("what goes in: headers of the platform only from the platform, nothing hop-by-hop", async () => {
-    const seen: Invocation[] = [];
+    const seen: Parameters<FakeFunction>[0][] = [];
     await using bed = await openTestbed({
       a: {
         functions: {
@@ -643,7 +643,56 @@ test("what breaks inside is a 500 with an id, and says nothing of itself", async
 
 // ── the testbed ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-type FakeFunction = (invocation: Invocation) => InvocationResponse | Promise<InvocationResponse>;
+interface FakeResponse extends ResponseHead {
+  readonly body: Readable;
+}
+
+/** A Function that speaks in streams. */
+type FakeFunction = (
+  invocation: Omit<Invocation, "body"> & { readonly body: Readable | null; readonly signal: AbortSignal },
+) => FakeResponse | Promise<FakeResponse>;
+
+/** @param find the Function of an id */
+function fakeFunctions(find: (id: string) => FakeFunction): Pick<Functions, "invoke"> {
+  return {
+    invoke(invocation, sink) {
+      const gone = new AbortController();
+      const source = invocation.body;
+      const body = source === null ? null : new PassThrough();
+      body?.on("error", () => {}).on("drain", () => source!.resume());
+      let response: Readable | undefined;
+      const run = async (): Promise<void> => {
+        source?.read({
+          onData: (chunk) => {
+            if (!body!.write(chunk)) source.pause();
+          },
+          onEnd: () => void body!.end(),
+          onError: (error) => void body!.destroy(error),
+        });
+        const answered = await find(invocation.spec.id)({ ...invocation, body, signal: gone.signal });
+        if (gone.signal.aborted) return void answered.body.destroy();
+        response = answered.body;
+        sink.head(answered);
+        response.on("data", (chunk: Buffer) => {
+          if (!sink.data(chunk)) response!.pause();
+        });
+        response.once("end", () => sink.end()).on("error", (error) => sink.fail(error as MayflyError));
+      };
+      queueMicrotask(() => {
+        run().catch((error: unknown) => {
+          if (!gone.signal.aborted) sink.fail(error as MayflyError);
+        });
+      });
+      return {
+        resume: () => void response?.resume(),
+        cancel() {
+          gone.abort();
+          response?.destroy();
+        },
+      };
+    },
+  };
+}
 
 interface SiteParts {
   /** Output path → content. */
@@ -664,7 +713,7 @@ interface Testbed extends AsyncDisposable {
   atEnd(callback: () => void): void;
 }
 
-function answer(body: string | Buffer | Readable, options: { status?: number; headers?: readonly string[] } = {}): InvocationResponse {
+function answer(body: string | Buffer | Readable, options: { status?: number; headers?: readonly string[] } = {}): FakeResponse {
   return {
     status: options.status ?? 200,
     headers: options.headers ?? ["content-type", "text/plain"],
@@ -721,7 +770,7 @@ async function openTestbed(
   const gateway = openGateway({
     config,
     clock: systemClock,
-    functions: { invoke: async (invocation) => functions.get(invocation.spec.id)!(invocation) },
+    functions: fakeFunctions((id) => functions.get(id)!),
     hosts: hosts ?? {
       async resolve(host) {
         const manifest = served.get(host);
