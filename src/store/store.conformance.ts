@@ -5,6 +5,7 @@ import type { Deployment } from "../model.ts";
 import { newDeploymentId } from "../names.ts";
 import * as deployments from "./deployments.ts";
 import { ensureProject, findProject, listProjects, noSettings } from "./projects.ts";
+import { addPurges, everyProject, listPurges, purgesMax } from "./purges.ts";
 import type { Store } from "./store.ts";
 import { createToken, ensureFirstIdentity, findIdentity, type Identity } from "./teams.ts";
 import { findUploads, recordUpload } from "./uploads.ts";
@@ -115,6 +116,34 @@ export function storeConformance(name: string, fresh: () => { open: () => Promis
         assert.equal(await deployments.findDeployment(store, team.id, "site.localhost"), null);
         assert.deepEqual(await deployments.deleteProject(store, project.id), [second.id]);
         assert.equal(await findProject(store, team.id, "site"), null);
+      }),
+    );
+
+    it(
+      "hands purges on in order, to every opener, and folds the oldest",
+      withStore(async (store, _identity, again) => {
+        const other = await again();
+        const purge = { projectId: "prj_1", deploymentId: null, tag: "a", mode: "delete" } as const;
+        const before = other.revision();
+        await Promise.all([
+          addPurges(store, [purge], 1),
+          addPurges(other, [{ ...purge, deploymentId: "dpl_1", tag: null, mode: "invalidate" }], 2),
+        ]);
+        assert.notEqual(other.revision(), before);
+        const both = await listPurges(other, 0);
+        assert.deepEqual(
+          both.map(({ serial }) => serial),
+          [1, 2],
+        );
+        assert.deepEqual(await listPurges(store, 1), both.slice(1));
+        await addPurges(
+          store,
+          Array.from({ length: purgesMax }, (_, n) => ({ ...purge, tag: String(n) })),
+          5,
+        );
+        const rows = await listPurges(other, 0);
+        assert.equal(rows.length, purgesMax + 1);
+        assert.deepEqual([rows[0]?.projectId, rows[0]?.tag, rows[0]?.createdAt], [everyProject, null, 2]);
       }),
     );
   });

@@ -45,6 +45,15 @@ export interface Tables {
     attempts: number;
   };
   aliases: { host: string; deployment_id: string; project_id: string; created_at: number };
+  cache_purges: {
+    serial: number;
+    project_id: string;
+    deployment_id: string | null;
+    tag: string | null;
+    /** `delete` or `invalidate` */
+    mode: string;
+    created_at: number;
+  };
   uploads: {
     /** SHA-1 that the client named the file by. */
     sha1: string;
