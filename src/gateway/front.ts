@@ -23,6 +23,8 @@ export interface Front {
   listen(): Promise<{ readonly port: number }>;
   /** Takes no more connections; requests in flight may finish within `drainMs`, then they are cut off. */
   close(drainMs: number): Promise<void>;
+  /** Open connections. */
+  readonly connections: number;
 }
 
 /** @param answer takes each exchange; it never throws */
@@ -66,6 +68,10 @@ class NetFront implements Front, Http1Host {
       this.#server.listen({ port, host, backlog }, resolve);
     });
     return { port: (this.#server.address() as AddressInfo).port };
+  }
+
+  get connections(): number {
+    return this.#connections.size;
   }
 
   close(drainMs: number): Promise<void> {
