@@ -269,6 +269,10 @@ export interface FunctionSpec {
   readonly helpers: boolean;
   /** Name of an AWS Lambda handler (`index.handler`), else empty. */
   readonly awsHandler: string;
+  /** The default export takes a Request and returns a Response; a middleware that returns nothing lets the request pass. */
+  readonly web?: "function" | "middleware";
+  /** Of an Edge Function: name that its code fetches (`blob:<name>`) → file in the bundle. */
+  readonly assets?: Readonly<Record<string, string>>;
   readonly memoryMB: number;
   readonly maxDurationS: number;
   readonly regions: readonly string[];

@@ -217,7 +217,16 @@ export class Instance {
     const root = await sandbox.attach(bundle.value.directory, taskDirectory);
     await sandbox.thaw();
     await Promise.race([
-      guest.value.load({ type: "load", root, handler: spec.handler, helpers: spec.helpers, awsHandler: spec.awsHandler, env }),
+      guest.value.load({
+        type: "load",
+        root,
+        handler: spec.handler,
+        helpers: spec.helpers,
+        awsHandler: spec.awsHandler,
+        ...(spec.web === undefined ? {} : { web: spec.web }),
+        ...(spec.runtime === "edge" ? { edge: { assets: spec.assets ?? {} } } : {}),
+        env,
+      }),
       over,
     ]);
     // Only now: code loads at full speed. The request need not wait for it.

@@ -25,8 +25,12 @@ const supported: readonly number[] = [20, 22, 24];
 const retryMs = 10_000;
 const packageName = `node-${process.platform}-${process.arch}`;
 
-/** `nodejs22.x` → 22; 0 for what is no version of Node. */
+/** The platform's own major version, which needs no fetch. */
+const ownMajor = Number.parseInt(process.versions.node, 10);
+
+/** `nodejs22.x` → 22; `edge` → the platform's own; 0 for what is no version of Node. */
 export function nodeMajorOf(runtime: string): number {
+  if (runtime === "edge") return ownMajor;
   return Number(/^nodejs(\d{1,3})\.x$/.exec(runtime)?.[1] ?? 0);
 }
 
@@ -38,8 +42,7 @@ export async function openNodes(options: NodesOptions): Promise<Nodes> {
 }
 
 export class Nodes {
-  /** The platform's own major version, which needs no fetch. */
-  readonly own = Number.parseInt(process.versions.node, 10);
+  readonly own = ownMajor;
   readonly #options: NodesOptions;
   /** Host path of the binary, by major version. */
   readonly #binaries = new Map<number, string>();

@@ -23,6 +23,7 @@ const defaultsDeepMax = 5;
  * @throws whatever the Function's code throws
  */
 export async function loadHandler(message) {
+  if (message.edge !== undefined) return (await import("./edge.js")).loadEdgeHandler(message);
   const capture = new ListenCapture();
   const pack = ModulePack.open(message.root);
   pack?.install();
@@ -40,7 +41,7 @@ async function handlerOf(namespace, capture, message) {
   let module = namespace;
   for (let depth = 0; depth < defaultsDeepMax && module?.default; depth++) module = module.default;
 
-  const web = webHandler(module) ?? webHandler(namespace);
+  const web = webHandler(module, message.web) ?? webHandler(namespace, message.web);
   if (web !== undefined) return web;
   if (module instanceof Server) return serverHandler(module);
   if (typeof module === "function") {

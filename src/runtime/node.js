@@ -5,6 +5,8 @@
  */
 import { createServer } from "node:http";
 import { Socket } from "node:net";
+// An Edge Function's scope has another global of that name.
+import process from "node:process";
 import { StringDecoder } from "node:string_decoder";
 import { invocationHeader, loadFailureLengthMax } from "./protocol.js";
 import { publishContext, RequestContext, runInContext } from "./request-context.js";

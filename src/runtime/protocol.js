@@ -40,6 +40,8 @@ export const runtimeDirectory = "/var/runtime";
  * @property {string} handler File below root; with awsHandler the file of the handler.
  * @property {boolean} helpers Add req.query, res.json and so on.
  * @property {string} awsHandler Name of an AWS Lambda handler export (`index.handler`), or "".
+ * @property {"function" | "middleware"} [web] The default export takes a Request and returns a Response; of a middleware it may return nothing.
+ * @property {{ assets: Record<string, string> }} [edge] It runs in the Edge runtime's scope; asset's name → file below root.
  * @property {Record<string, string>} env Environment of the Function.
  *
  * @typedef {LoadMessage | {type: "retire"}} HostMessage

@@ -54,6 +54,7 @@ export async function warmUp(server, become) {
   const require = createRequire(import.meta.url);
   for (const name of builtins) require(`node:${name}`);
   warmUpPacks();
+  await import("./edge.js");
   const root = dirname(new URL(import.meta.url).pathname);
   const plain = await loadHandler({ type: "load", root, handler: "warm-up.cjs", helpers: true, awsHandler: "", env: {} });
 

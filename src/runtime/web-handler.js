@@ -3,19 +3,25 @@
  * Bodies stream both ways. A method without an export is answered 405; HEAD falls back to GET, without the body.
  */
 import { once } from "node:events";
+// Not the globals: an Edge Function has none of them.
+import { clearImmediate, setImmediate } from "node:timers";
 import { absoluteUrl, currentContext } from "./request-context.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
 /** @typedef {import("node:http").ServerResponse} ServerResponse */
 /** @typedef {(request: Request, options: { waitUntil(promise: unknown): void }) => unknown} WebFunction */
+/** @typedef {(request: IncomingMessage, response: ServerResponse) => Promise<void>} NodeFunction */
 
 const methods = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"];
 
 /**
  * @param {any} module What the Function exports.
- * @returns {((request: IncomingMessage, response: ServerResponse) => Promise<void>) | undefined} undefined when it exports nothing of the kind
+ * @param {"function" | "middleware"} [kind] It is known to be one of the Web: a function that it exports by default takes a Request.
+ * @returns {NodeFunction | undefined} undefined when it exports nothing of the kind
  */
-export function webHandler(module) {
+export function webHandler(module, kind) {
+  if (kind !== undefined && typeof module === "function") return webFunction(module, kind);
+  if (kind === "middleware" && typeof module?.middleware === "function") return webFunction(module.middleware, kind);
   if (typeof module?.fetch === "function") {
     return (request, response) => answer(module.fetch.bind(module), request, response);
   }
@@ -30,6 +36,19 @@ export function webHandler(module) {
     }
     await answer(module[exported.includes(method) ? method : "GET"].bind(module), request, response);
   };
+}
+
+/**
+ * @param {WebFunction} handler
+ * @param {"function" | "middleware"} kind what a middleware does not answer passes
+ * @returns {NodeFunction}
+ */
+function webFunction(handler, kind) {
+  if (kind === "function") return (request, response) => answer(handler, request, response);
+  /** @type {WebFunction} */
+  const passing = async (request, options) =>
+    (await handler(request, options)) ?? new Response(null, { headers: { "x-middleware-next": "1" } });
+  return (request, response) => answer(passing, request, response);
 }
 
 /** @param {WebFunction} handler @param {IncomingMessage} request @param {ServerResponse} response */
