@@ -166,11 +166,11 @@ test("a syntax error never fails the build: its Function throws it", async () =>
   assert.ok(result.log.some((line) => /api\/typed\.ts/.test(line)));
 });
 
-test("an Edge Function is refused by name", async () => {
+test("a runtime that there is not is refused by name", async () => {
   await refused(
-    { "api/e.js": 'export const config = { runtime: "edge" };\nexport default () => {};' },
+    { "api/e.js": 'export const config = { runtime: "bun" };\nexport default () => {};' },
     "BUILD_OUTPUT_UNSUPPORTED",
-    /"api\/e\.js".*"edge"/,
+    /"api\/e\.js".*"bun"/,
   );
 });
 

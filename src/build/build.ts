@@ -18,7 +18,7 @@ import type { Deployment, FunctionSpec, Output, Route, SourceTree } from "../mod
 import { randomId } from "../names.ts";
 import type { Sandbox, SandboxDriver, SandboxMount } from "../sandbox/sandbox.ts";
 import { guestPaths } from "./builder.ts";
-import type { BuildJob, BuildMessage, PackageManager, PlannedJob } from "./builder.ts";
+import type { BuildJob, BuildMessage, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
 import { npm } from "./install-plan.ts";
 import { LogLines } from "./log-lines.ts";
 import { openDirectory, openTree } from "./output-files.ts";
@@ -50,7 +50,7 @@ export interface BuildRequest {
 }
 
 /** The parts of a manifest that a build decides. */
-export interface BuildResult {
+export interface BuildResult extends SiteSettings {
   readonly framework: string | null;
   readonly routes: readonly Route[];
   readonly caseSensitive: boolean;
@@ -86,11 +86,12 @@ export async function runBuild(request: BuildRequest): Promise<BuildResult> {
   });
   for (const warning of plan.warnings) lines.system(warning);
   const facts = { framework: plan.framework, caseSensitive: plan.caseSensitive };
-  if (!plan.prebuilt && plan.job === null) return { ...facts, routes: plan.routes, outputs: plan.outputs, functions: {} };
+  if (!plan.prebuilt && plan.job === null) return { ...facts, ...plan.site, routes: plan.routes, outputs: plan.outputs, functions: {} };
   try {
     const parts = plan.prebuilt ? await readPrebuilt(request) : await buildInSandbox(request, lines);
     for (const warning of parts.warnings) lines.system(warning);
-    return { ...facts, routes: parts.routes, outputs: { ...plan.outputs, ...parts.outputs }, functions: parts.functions };
+    const { routes, outputs, functions, site, framework } = parts;
+    return { ...facts, framework: plan.framework ?? framework, ...site, routes, outputs: { ...plan.outputs, ...outputs }, functions };
   } catch (error) {
     // A build's own words may carry what its log may not.
     if (error instanceof MayflyError && lines.mask(error.message) !== error.message)

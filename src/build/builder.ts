@@ -6,7 +6,10 @@
  *
  * The way of a build:  plan.ts (outside: what is there to build?) → worker.ts (inside: install, then builders) → output.ts (outside: check, store, manifest).
  */
-import type { ProjectSettings, Route, Target } from "../model.ts";
+import type { Manifest, ProjectSettings, Route, Target } from "../model.ts";
+
+/** What a deployment has besides routes and outputs; absent where the build says nothing of it. */
+export type SiteSettings = Pick<Manifest, "wildcard" | "images" | "crons">;
 
 /** One builder's share of a build. Serialisable: it crosses into the sandbox. */
 export interface BuildStep {
@@ -64,6 +67,8 @@ export interface BuildJob {
   readonly steps: readonly BuildStep[];
   readonly routes: BuildRoutes;
   readonly cleanUrls: boolean;
+  /** From vercel.json; goes into `config.json`. */
+  readonly site: SiteSettings;
   readonly target: Target;
   /** Limit of one Function. */
   readonly bundleBytesMax: number;

@@ -37,7 +37,7 @@ test("a Next.js server page and its API route are Functions within the limits", 
     "pages/api/hi.js": "export default (req, res) => res.end('hi');\n",
   });
   const kinds = Object.fromEntries(["index", "isr", "forever", "api/hi"].map((path) => [path, result.outputs[path]?.kind]));
-  assert.deepEqual(kinds, { index: "function", isr: "function", forever: "static", "api/hi": "function" });
+  assert.deepEqual(kinds, { index: "function", isr: "prerender", forever: "prerender", "api/hi": "function" });
   for (const spec of Object.values(result.functions)) {
     assert.ok(spec.bundleSize < 50 * 1024 * 1024, `${spec.name}: ${spec.bundleSize}`);
     assert.equal(spec.handler, "___next_launcher.cjs");

@@ -1,17 +1,21 @@
 /**
- * Our builder: one JavaScript or TypeScript file → one Function. What the file reaches is traced (`@vercel/nft`), what
- * needs it is transpiled, and the rest is named where it lies. A file that reaches nothing costs no trace at all.
+ * Our builder: one JavaScript or TypeScript file → one Function, on Node.js or the Edge runtime. What the file reaches is
+ * traced (`@vercel/nft`), what needs it is transpiled, and the rest is named where it lies. A file that reaches nothing
+ * costs no trace at all.
  * Hides the trace's cache, which all Functions of a build share.
  */
 import { glob, lstat, readFile } from "node:fs/promises";
 import { join, posix, relative, resolve, sep } from "node:path";
 import { MayflyError, messageOf } from "../errors.ts";
+import type { Route } from "../model.ts";
 import type { BuildStep } from "./builder.ts";
+import { bundleEdge } from "./edge.ts";
 import { writeFunction } from "./function-directory.ts";
 import type { MadeFile } from "./function-directory.ts";
 import { ModulePacker } from "./module-pack.ts";
 import { chooseNodeMajor, type NodeMajor } from "./node-version.ts";
 import { readStaticConfig } from "./static-config.ts";
+import type { StaticConfig } from "./static-config.ts";
 import type { BuildContext, StepResult } from "./step.ts";
 import { Transpiler, typed } from "./transpile.ts";
 
@@ -34,41 +38,62 @@ export class NodeBuilder {
     this.#packer = new ModulePacker(context);
   }
 
-  /** @throws MayflyError BUILD_OUTPUT_UNSUPPORTED for another runtime than Node.js, BUILD_FAILED for a version of it that there is not */
+  /** @throws MayflyError BUILD_OUTPUT_UNSUPPORTED for a runtime that there is not, BUILD_FAILED for a version of Node.js or for code that cannot be bundled */
   async build(step: BuildStep): Promise<StepResult> {
     const { work } = this.#context;
     const entrypoint = join(work, await this.#chooseEntrypoint(step));
     const source = await readFile(entrypoint, "utf8");
     const config = readStaticConfig(source);
-    if (config.runtime !== undefined && !config.runtime.startsWith("nodejs")) {
+    const isMiddleware = step.config["middleware"] === true;
+    const runtime = config.runtime ?? (isMiddleware ? "edge" : "nodejs");
+    const { memory, maxDuration, regions } = step.functionSettings;
+    const limits = defined({
+      memory: memory ?? config.memory,
+      maxDuration: maxDuration ?? config.maxDuration,
+      regions: regions ?? config.regions,
+    });
+    if (runtime === "edge" || runtime === "experimental-edge") await this.#writeEdge(step, entrypoint, limits);
+    else if (runtime.startsWith("nodejs")) await this.#writeNode(step, entrypoint, source, limits);
+    else {
       throw new MayflyError(
         "BUILD_OUTPUT_UNSUPPORTED",
-        `"${step.entrypoint}" asks for the runtime "${config.runtime}", which is not supported yet. Without it, it runs on Node.js.`,
+        `"${step.entrypoint}" asks for the runtime "${runtime}"; there are "nodejs" and "edge".`,
       );
     }
+    if (isMiddleware) return { routes: [await middlewareRoute(step, config.matcher)], overrides: {} };
+    const routes = step.server ? ([{ handle: "filesystem" }, { src: "^/(.*)$", dest: "/" }] as const) : [];
+    return { routes, overrides: {} };
+  }
+
+  async #writeEdge(step: BuildStep, entrypoint: string, limits: Readonly<Record<string, unknown>>): Promise<void> {
+    const bundle = await bundleEdge(entrypoint, this.#context.repository);
+    await writeFunction(this.#context, step.output, bundle.files, {
+      runtime: "edge",
+      deploymentTarget: "v8-worker",
+      entrypoint: bundle.entrypoint,
+      ...limits,
+    });
+  }
+
+  async #writeNode(step: BuildStep, entrypoint: string, source: string, limits: Readonly<Record<string, unknown>>): Promise<void> {
+    const isMiddleware = step.config["middleware"] === true;
     const runtime = `nodejs${await this.#nodeMajor}.x`;
     const transpiled = await this.#transpiler.transpile(entrypoint);
     const handler = this.#bundlePath(transpiled?.path ?? entrypoint);
     const awsHandler = typeof step.config["awsLambdaHandler"] === "string" ? step.config["awsLambdaHandler"] : "";
     const files = await this.#packer.addPack(await this.#files(entrypoint, source, step), { runtime, handler, awsHandler });
-    const { memory, maxDuration, regions } = step.functionSettings;
     await writeFunction(this.#context, step.output, files, {
       handler,
       runtime,
       launcherType: "Nodejs",
-      shouldAddHelpers: step.config["helpers"] !== false,
+      shouldAddHelpers: step.config["helpers"] !== false && !isMiddleware,
       shouldAddSourcemapSupport: false,
       awsLambdaHandler: awsHandler,
       supportsResponseStreaming: true,
       environment: {},
-      ...defined({
-        memory: memory ?? config.memory,
-        maxDuration: maxDuration ?? config.maxDuration,
-        regions: regions ?? config.regions,
-      }),
+      ...(isMiddleware ? { useWebApi: true } : {}),
+      ...limits,
     });
-    const routes = step.server ? ([{ handle: "filesystem" }, { src: "^/(.*)$", dest: "/" }] as const) : [];
-    return { routes, overrides: {} };
   }
 
   /** A server that the project's own build has compiled runs as compiled: `src/main.ts` → `dist/main.js`. */
@@ -147,6 +172,19 @@ export class NodeBuilder {
   #bundlePath(path: string): string {
     return relative(this.#context.repository, path).replaceAll(sep, "/");
   }
+}
+
+/** Runs after vercel.json's redirects and headers and before every file, for the paths that it asks for. */
+async function middlewareRoute(step: BuildStep, matcher: StaticConfig["matcher"]): Promise<Route> {
+  const { getRegExpFromMatchers } = await import("@vercel/build-utils");
+  let src: string;
+  try {
+    src = getRegExpFromMatchers(matcher as string | string[] | undefined);
+  } catch (error) {
+    throw new MayflyError("BUILD_FAILED", `"${step.entrypoint}": its config.matcher cannot be understood: ${messageOf(error)}`);
+  }
+  const middlewareRawSrc = matcher === undefined ? [] : [matcher].flat();
+  return { src, middlewareRawSrc, middlewarePath: step.output, continue: true, override: true };
 }
 
 function defined(record: Readonly<Record<string, unknown>>): Record<string, unknown> {

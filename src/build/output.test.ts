@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { loadConfig } from "../config.ts";
+import type { RouteRule } from "../model.ts";
 import { openDirectory } from "./output-files.ts";
 import { readOutput } from "./output.ts";
 import type { OutputParts } from "./output.ts";
@@ -114,36 +115,98 @@ test("a link to a Function is the same Function; equal files are stored once", a
   assert.equal(Object.keys(parts.functions).length, 1);
 });
 
-test("a prerender that never expires is its file; any other its Function", async () => {
-  const fallback = (name: string): unknown => ({ type: "FileFsRef", mode: 33188, fsPath: `${name}.prerender-fallback.html` });
-  const page = (name: string, more: object): Files => ({
-    [`functions/${name}.func/.vc-config.json`]: node,
-    [`functions/${name}.func/index.js`]: "",
-    [`functions/${name}.prerender-config.json`]: json({
-      type: "Prerender",
-      expiration: false,
-      fallback: fallback(name),
-      initialHeaders: { "Content-Type": "text/html" },
-      ...more,
-    }),
-    [`functions/${name}.prerender-fallback.html`]: "<p>",
-  });
+const page = (name: string, more: object): Files => ({
+  [`functions/${name}.func/.vc-config.json`]: node,
+  [`functions/${name}.func/index.js`]: "",
+  [`functions/${name}.prerender-config.json`]: json({
+    type: "Prerender",
+    expiration: false,
+    fallback: { type: "FileFsRef", mode: 33188, fsPath: `${name}.prerender-fallback.html` },
+    ...more,
+  }),
+  [`functions/${name}.prerender-fallback.html`]: "<p>",
+});
+
+test("a prerender keeps what its configuration says; an error page that never expires is its file", async () => {
+  const conditions = [{ type: "header", key: "next-action" }];
   const parts = await read(
     at({
       ...page("forever", {}),
-      ...page("isr", { expiration: 10 }),
-      ...page("teapot", { initialStatus: 418 }),
-      ...page("[slug]", { allowQuery: ["slug"] }),
+      ...page("isr", {
+        ...{ expiration: 10, staleExpiration: 60, group: 3, bypassToken: "secret", experimentalBypassFor: conditions },
+        ...{ allowQuery: ["slug"], allowHeader: ["host"], passQuery: true, initialStatus: 201, initialHeaders: { "X-A": "1" } },
+      }),
+      ...page("no-fallback", { fallback: null, allowQuery: [] }),
+      ...page("partial", { chain: { outputPath: "x", headers: {} } }),
       ...page("404", { initialStatus: 404 }),
     }),
   );
-  assert.deepEqual(Object.fromEntries(Object.entries(parts.outputs).map(([path, output]) => [path, output.kind])), {
-    "404": "static",
-    "[slug]": "function",
-    forever: "static",
-    isr: "function",
-    teapot: "function",
+  const kinds = Object.fromEntries(Object.entries(parts.outputs).map(([path, output]) => [path, output.kind]));
+  assert.deepEqual(kinds, { "404": "static", forever: "prerender", isr: "prerender", "no-fallback": "prerender", partial: "function" });
+  const of = (path: string): unknown => {
+    const output = parts.outputs[path];
+    return output?.kind === "prerender" ? { ...output.prerender, fallback: output.prerender.fallback?.size ?? null } : null;
+  };
+  const nothing = { bypassToken: null, bypassFor: [], allowQuery: null, allowHeader: null, passQuery: false, initialStatus: 200 };
+  const html = { "content-type": "text/html; charset=utf-8" };
+  assert.deepEqual(of("forever"), { ...nothing, expirationS: false, initialHeaders: html, fallback: 3 });
+  assert.deepEqual(of("no-fallback"), { ...nothing, expirationS: false, allowQuery: [], initialHeaders: {}, fallback: null });
+  assert.deepEqual(of("isr"), {
+    ...{ expirationS: 10, staleExpirationS: 60, group: 3, bypassToken: "secret", bypassFor: conditions },
+    ...{ allowQuery: ["slug"], allowHeader: ["host"], passQuery: true, initialStatus: 201 },
+    ...{ initialHeaders: { "x-a": "1", ...html }, fallback: 3 },
   });
+});
+
+test("Edge Functions and middleware are Functions of their own kinds", async () => {
+  const edge = { runtime: "edge", deploymentTarget: "v8-worker", entrypoint: "index.js", regions: "all" };
+  const parts = await read(
+    at({
+      "config.json": json({
+        version: 3,
+        routes: [
+          { src: "/(.*)", middlewarePath: "/mw", continue: true },
+          { src: "/n", middlewarePath: "n" },
+        ],
+      }),
+      "functions/e.func/.vc-config.json": json({ ...edge, assets: [{ name: "font", path: "assets/font" }], environment: { A: "1" } }),
+      "functions/e.func/index.js": "",
+      "functions/mw.func/.vc-config.json": json(edge),
+      "functions/mw.func/index.js": "",
+      "functions/n.func/.vc-config.json": json({ runtime: "nodejs22.x", handler: "index.js", useWebApi: true }),
+      "functions/n.func/index.js": "",
+    }),
+  );
+  const spec = (path: string) => {
+    const output = parts.outputs[path];
+    return output === undefined || output.kind === "static" ? undefined : parts.functions[output.functionId];
+  };
+  assert.deepEqual(
+    Object.values(parts.outputs).map(({ kind }) => kind),
+    ["function", "middleware", "middleware"],
+  );
+  const { runtime, handler, web, assets, environment } = spec("e")!;
+  assert.deepEqual(
+    { runtime, handler, web, assets, environment },
+    {
+      ...{ runtime: "edge", handler: "index.js", web: "function" },
+      ...{ assets: { font: "assets/font" }, environment: { A: "1" } },
+    },
+  );
+  assert.deepEqual([spec("mw")!.web, spec("n")!.web, spec("n")!.runtime], ["middleware", "middleware", "nodejs22.x"]);
+  assert.equal((parts.routes[0] as RouteRule).middlewarePath, "mw");
+});
+
+test("wildcards, images, schedules and the framework are kept", async () => {
+  const site = {
+    wildcard: [{ domain: "example.fr", value: "fr-FR" }],
+    images: { sizes: [640], formats: ["image/webp"], domains: [] },
+    crons: [{ path: "/api/cron", schedule: "0 5 * * *" }],
+  };
+  const { site: kept, framework } = await read(
+    at({ "config.json": json({ version: 3, ...site, framework: { slug: "astro", version: "5.0.0" } }) }),
+  );
+  assert.deepEqual([kept, framework], [site, "astro"]);
 });
 
 const f = { "functions/f.func/index.js": "" };
@@ -181,11 +244,25 @@ const refusals: readonly (readonly [name: string, files: Files, code: string, me
     /5000 routes/,
   ],
   [
-    "middleware",
+    "middleware that is not there",
     at({ "config.json": json({ version: 3, routes: [{ src: "/", middlewarePath: "mw" }] }) }),
-    "BUILD_OUTPUT_UNSUPPORTED",
-    /middleware \(mw\)/,
+    "BUILD_OUTPUT_INVALID",
+    /middleware "mw"/,
   ],
+  [
+    "a transform of an unknown kind",
+    at({ "config.json": json({ version: 3, routes: [{ src: "/", transforms: [{ type: "body", op: "set" }] }] }) }),
+    "BUILD_OUTPUT_INVALID",
+    /"transforms"/,
+  ],
+  [
+    "a schedule without a path",
+    at({ "config.json": json({ version: 3, crons: [{ schedule: "* * * * *" }] }) }),
+    "BUILD_OUTPUT_INVALID",
+    /crons\[0\]/,
+  ],
+  ["images without sizes", at({ "config.json": json({ version: 3, images: {} }) }), "BUILD_OUTPUT_INVALID", /images\.sizes/],
+  ["a prerender's time of a wrong type", at(page("p", { expiration: "1" })), "BUILD_OUTPUT_INVALID", /"expiration"/],
   [
     "an override that leads out",
     at({ "config.json": json({ version: 3, overrides: { a: { path: "../b" } } }), "static/a": "" }),
@@ -198,7 +275,8 @@ const refusals: readonly (readonly [name: string, files: Files, code: string, me
     "BUILD_OUTPUT_INVALID",
     /contentType/,
   ],
-  ["an Edge Function", withConfig({ runtime: "edge" }), "BUILD_OUTPUT_UNSUPPORTED", /"f" is an Edge Function/],
+  ["an Edge Function without entrypoint", withConfig({ runtime: "edge" }), "BUILD_OUTPUT_INVALID", /"entrypoint"/],
+  ["assets of a wrong type", withConfig({ runtime: "edge", entrypoint: "index.js", assets: [1] }), "BUILD_OUTPUT_INVALID", /"assets"/],
   ["another runtime", withConfig({ runtime: "python3.12" }), "BUILD_OUTPUT_UNSUPPORTED", /python3\.12/],
   ["no handler", withConfig({ handler: 3 }), "BUILD_OUTPUT_INVALID", /"handler"/],
   ["a handler that is not there", withConfig({ handler: "x.js" }), "BUILD_OUTPUT_INVALID", /"x\.js" is not among/],

@@ -1,26 +1,34 @@
 /**
  * `.vercel/output` → parts of a manifest. The one place where what a build (or a client, with `--prebuilt`) wrote is
- * believed, so everything is checked: shapes, sizes, paths, links. Stores every distinct file once.
- *
- * Prerenders have no cache here yet. One that never expires and depends on nothing of the request is served as its file;
- * any other by its Function at each request, which is slower but never stale.
+ * believed, so everything is checked: shapes (output-config, function-config, prerender-config), sizes, paths, links.
+ * Stores every distinct file once.
  */
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
-import createPcre from "pcre-to-regexp";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import { MayflyError, messageOf } from "../errors.ts";
-import type { FileRef, FunctionSpec, Output, Route } from "../model.ts";
+import type { FileRef, FunctionSpec, Output, Route, StaticOutput } from "../model.ts";
 import { checkFilePath } from "../names.ts";
 import { outputDirectory } from "./builder.ts";
+import type { SiteSettings } from "./builder.ts";
+import { checkFunctionConfig } from "./function-config.ts";
+import { checkOutputConfig } from "./output-config.ts";
+import type { OutputConfig } from "./output-config.ts";
 import { linkTarget, OutputFiles } from "./output-files.ts";
 import type { Entry, FilePlace } from "./output-files.ts";
+import { checkPrerenderConfig } from "./prerender-config.ts";
+import type { PrerenderConfig } from "./prerender-config.ts";
+import { isObject, isStringRecord } from "./shape.ts";
+import type { Json } from "./shape.ts";
 
 export interface OutputParts {
   readonly routes: readonly Route[];
   readonly outputs: Readonly<Record<string, Output>>;
   readonly functions: Readonly<Record<string, FunctionSpec>>;
+  readonly site: SiteSettings;
+  /** As the output itself names it. */
+  readonly framework: string | null;
   /** For the build's log. */
   readonly warnings: readonly string[];
 }
@@ -35,13 +43,9 @@ export interface OutputOptions {
 
 const configBytesMax = 16 * 1024 * 1024;
 const functionConfigBytesMax = 4 * 1024 * 1024;
-const routesMax = 4096;
-const routeSourceCharsMax = 4096;
 const storesAtOnce = 16;
 const largestListed = 20;
-const handles = ["filesystem", "rewrite", "resource", "miss", "hit", "error"];
-
-type Json = Readonly<Record<string, unknown>>;
+const errorPage = /(?:^|\/)(?:404|500|_not-found|_error)$/;
 
 /** @throws MayflyError BUILD_OUTPUT_INVALID, BUILD_OUTPUT_UNSUPPORTED, FUNCTION_TOO_LARGE */
 export async function readOutput(options: OutputOptions): Promise<OutputParts> {
@@ -71,17 +75,15 @@ class OutputReader {
   }
 
   async read(): Promise<OutputParts> {
-    const config = await this.#readConfig();
-    const routes = this.#checkRoutes(config["routes"]);
-    await this.#readStatic(this.#checkOverrides(config["overrides"]));
-    await this.#readFunctions();
-    for (const key of ["wildcard", "crons", "images"]) {
-      if (Array.isArray(config[key]) && config[key].length > 0) this.#warnings.push(`config.json: "${key}" has no effect here yet.`);
-    }
+    const { routes, middleware, overrides, site, framework } = checkOutputConfig(await this.#readConfig());
+    await this.#readStatic(overrides);
+    await this.#readFunctions(middleware);
     return {
       routes,
       outputs: Object.fromEntries(this.#outputs),
       functions: Object.fromEntries(this.#functions),
+      site,
+      framework,
       warnings: this.#warnings,
     };
   }
@@ -92,78 +94,12 @@ class OutputReader {
     const path = `${this.#root}/config.json`;
     const found = await this.#files.entry(path);
     if (found?.entry.kind !== "file") throw invalid(`There is no ${outputDirectory}/config.json.`);
-    const config = await this.#readJson(found.at, configBytesMax, "config.json");
-    if (config["version"] !== 3) throw invalid(`config.json has version ${JSON.stringify(config["version"])?.slice(0, 50)}; it must be 3.`);
-    if (isObject(config["services"]) || Array.isArray(config["services"])) {
-      throw new MayflyError("BUILD_OUTPUT_UNSUPPORTED", 'config.json has "services", which are not supported yet.');
-    }
-    return config;
-  }
-
-  #checkRoutes(value: unknown): readonly Route[] {
-    if (value === undefined || value === null) return [];
-    if (!Array.isArray(value)) throw invalid('config.json: "routes" must be an array.');
-    if (value.length > routesMax) throw invalid(`config.json has ${value.length} routes; at most ${routesMax} are allowed.`);
-    return value.map((route: unknown, index) => this.#checkRoute(route, index));
-  }
-
-  #checkRoute(route: unknown, index: number): Route {
-    const refuse = (why: string): never => {
-      throw invalid(`config.json: routes[${index}] ${why}.`);
-    };
-    if (!isObject(route)) return refuse("must be an object");
-    if (route["handle"] !== undefined) {
-      if (!handles.includes(route["handle"] as string)) refuse(`has the handle ${JSON.stringify(route["handle"])?.slice(0, 50)}`);
-      return { handle: route["handle"] } as Route;
-    }
-    const { src } = route;
-    if (typeof src !== "string") return refuse('must have "src" or "handle"');
-    if (src.length > routeSourceCharsMax) refuse(`has a src of ${src.length} characters; ${routeSourceCharsMax} are allowed`);
-    if (!isPattern(src)) refuse(`has a src that is no regular expression: ${src.slice(0, 200)}`);
-    if (route["middlewarePath"] !== undefined) {
-      throw new MayflyError(
-        "BUILD_OUTPUT_UNSUPPORTED",
-        `The build has routing middleware (${String(route["middlewarePath"]).slice(0, 100)}), which is not supported yet.`,
-      );
-    }
-    const types: Readonly<Record<string, (value: unknown) => boolean>> = {
-      dest: isString,
-      methods: (methods) => Array.isArray(methods) && methods.every(isString),
-      headers: isStringRecord,
-      status: (status) => Number.isInteger(status) && (status as number) >= 100 && (status as number) <= 599,
-      has: isConditions,
-      missing: isConditions,
-      continue: isBoolean,
-      check: isBoolean,
-      override: isBoolean,
-      important: isBoolean,
-      caseSensitive: isBoolean,
-      locale: isObject,
-    };
-    for (const [key, check] of Object.entries(types)) {
-      if (route[key] !== undefined && !check(route[key])) refuse(`has a "${key}" of a wrong type`);
-    }
-    return route as unknown as Route;
-  }
-
-  #checkOverrides(value: unknown): ReadonlyMap<string, { readonly path?: string; readonly contentType?: string }> {
-    if (value === undefined || value === null) return new Map();
-    if (!isObject(value)) throw invalid('config.json: "overrides" must be an object.');
-    const overrides = new Map<string, { path?: string; contentType?: string }>();
-    for (const [name, override] of Object.entries(value)) {
-      if (!isObject(override)) throw invalid(`config.json: overrides["${name.slice(0, 200)}"] must be an object.`);
-      const { path, contentType } = override;
-      if ((path !== undefined && !isString(path)) || (contentType !== undefined && !isHeaderValue(contentType))) {
-        throw invalid(`config.json: overrides["${name.slice(0, 200)}"] must have strings as path and contentType.`);
-      }
-      overrides.set(name, { ...(isString(path) ? { path } : {}), ...(isString(contentType) ? { contentType } : {}) });
-    }
-    return overrides;
+    return this.#readJson(found.at, configBytesMax, "config.json");
   }
 
   // ── static/ ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #readStatic(overrides: ReadonlyMap<string, { readonly path?: string; readonly contentType?: string }>): Promise<void> {
+  async #readStatic(overrides: OutputConfig["overrides"]): Promise<void> {
     const root = `${this.#root}/static`;
     for await (const { path, at, entry } of this.#walk(root, root)) {
       const file = entry.kind === "link" ? await this.#files.resolve(at) : { at, entry };
@@ -186,7 +122,7 @@ class OutputReader {
 
   // ── functions/ ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #readFunctions(): Promise<void> {
+  async #readFunctions(middleware: ReadonlySet<string>): Promise<void> {
     const root = `${this.#root}/functions`;
     const bundles: { readonly path: string; readonly at: string }[] = [];
     const prerenders = new Map<string, string>();
@@ -201,53 +137,67 @@ class OutputReader {
       }
     }
     for (const { path, at } of bundles) {
-      const config = prerenders.get(path);
-      const file = config === undefined ? null : await this.#prerenderedFile(config, path);
-      if (file !== null) {
-        this.#outputs.set(path, file);
-        continue;
-      }
+      const isMiddleware = middleware.has(path);
       let spec = this.#bundles.get(at);
-      if (spec === undefined) this.#bundles.set(at, (spec = this.#readFunction(at, path)));
+      if (spec === undefined) this.#bundles.set(at, (spec = this.#readFunction(at, path, isMiddleware)));
       const { id } = await spec;
-      this.#outputs.set(path, { kind: "function", functionId: id });
+      const prerender = prerenders.get(path);
+      if (isMiddleware) this.#outputs.set(path, { kind: "middleware", functionId: id });
+      else
+        this.#outputs.set(
+          path,
+          prerender === undefined ? { kind: "function", functionId: id } : await this.#prerender(prerender, path, id),
+        );
     }
-    for (const [path, config] of prerenders) {
+    for (const path of middleware) {
+      if (this.#outputs.get(path)?.kind !== "middleware")
+        throw invalid(`config.json: a route names the middleware "${path}", which the build does not have.`);
+    }
+    // Without a Function the fallback is all that there will ever be.
+    for (const [path, at] of prerenders) {
       if (this.#outputs.has(path)) continue;
-      const file = await this.#prerenderedFile(config, this.#checkPath(path));
-      if (file !== null) this.#outputs.set(path, file);
+      const { config, fallback } = await this.#readPrerender(at, this.#checkPath(path));
+      if (fallback === null) continue;
+      this.#outputs.set(path, staticOutput(fallback, config.initialHeaders));
     }
   }
 
-  /** The fallback of a prerender that is as good as a static file, or null. */
-  async #prerenderedFile(configAt: string, path: string): Promise<Output | null> {
-    const name = `functions/${path}.prerender-config.json`;
-    const config = await this.#readJson(configAt, functionConfigBytesMax, name);
-    const { expiration, fallback, initialStatus, initialHeaders, allowQuery, chain, partialFallback } = config;
-    const status = initialStatus ?? 200;
-    const isErrorPage = /(?:^|\/)(?:404|500|_not-found|_error)$/.test(path);
-    const dependsOnRequest = /\[.+\]/.test(path) && Array.isArray(allowQuery) && allowQuery.length > 0;
-    if (expiration !== false || !isObject(fallback) || chain !== undefined || partialFallback === true || dependsOnRequest) return null;
-    if (status !== 200 && !isErrorPage) return null;
-    const { fsPath } = fallback;
-    if (!isString(fsPath)) throw invalid(`${name}: "fallback.fsPath" must be a string.`);
-    const at = linkTarget(configAt, fsPath);
+  async #prerender(at: string, path: string, functionId: string): Promise<Output> {
+    const { config, fallback } = await this.#readPrerender(at, path);
+    const { fallbackPath: _, partial, ...prerender } = config;
+    if (partial) return { kind: "function", functionId };
+    // A page for what went wrong should not depend on a Function.
+    const { expirationS, initialStatus, initialHeaders } = prerender;
+    if (expirationS === false && initialStatus >= 400 && fallback !== null && errorPage.test(path))
+      return staticOutput(fallback, initialHeaders);
+    return { kind: "prerender", functionId, prerender: { ...prerender, fallback } };
+  }
+
+  async #readPrerender(configAt: string, path: string): Promise<{ readonly config: PrerenderConfig; readonly fallback: FileRef | null }> {
+    const label = `functions/${path}.prerender-config.json`;
+    const config = checkPrerenderConfig(await this.#readJson(configAt, functionConfigBytesMax, label), label);
+    const { fallbackPath } = config;
+    if (fallbackPath === null) return { config, fallback: null };
+    const at = linkTarget(configAt, fallbackPath);
     const file = at === null ? null : await this.#files.resolve(at);
     if (file?.entry.kind !== "file" || !file.at.startsWith(`${this.#root}/`))
-      throw invalid(`${name}: the fallback "${fsPath.slice(0, 200)}" is no file of this build.`);
+      throw invalid(`${label}: the fallback "${fallbackPath.slice(0, 200)}" is no file of this build.`);
     this.#count(file.entry.size);
-    const stored = await this.#files.store(file.at);
-    const headers = isObject(initialHeaders) ? initialHeaders : {};
-    const contentType = Object.entries(headers).find(([key]) => key.toLowerCase() === "content-type")?.[1] ?? fallback["contentType"];
-    return isHeaderValue(contentType) ? { kind: "static", file: stored, contentType } : { kind: "static", file: stored };
+    return { config, fallback: await this.#files.store(file.at) };
   }
 
-  async #readFunction(at: string, name: string): Promise<FunctionSpec> {
+  async #readFunction(at: string, name: string, middleware: boolean): Promise<FunctionSpec> {
     const label = `functions/${name}.func/.vc-config.json`;
     const found = await this.#files.entry(`${at}/.vc-config.json`);
     if (found?.entry.kind !== "file") throw invalid(`There is no ${label}.`);
     const config = await this.#readJson(found.at, functionConfigBytesMax, label);
-    const settings = this.#checkSettings(config, name, label);
+    const settings = checkFunctionConfig(config, {
+      name,
+      middleware,
+      config: this.#config,
+      checkPath: (path) => this.#checkPath(path),
+      warn: (text) => this.#warnings.push(text),
+    });
     const bundle = await this.#readBundle(at, name, config["filePathMap"], label);
     const sorted = Object.fromEntries([...bundle].sort(([a], [b]) => (a < b ? -1 : 1)));
     const bundleSize = [...bundle.values()].reduce((sum, file) => sum + file.size, 0);
@@ -260,46 +210,6 @@ class OutputReader {
     const spec: FunctionSpec = { id, name, bundleDigest, bundleSize, ...settings };
     if (!this.#functions.has(id)) this.#functions.set(id, spec);
     return spec;
-  }
-
-  #checkSettings(config: Json, name: string, label: string): Omit<FunctionSpec, "id" | "name" | "bundleDigest" | "bundleSize"> {
-    const unsupported = (what: string): never => {
-      throw new MayflyError("BUILD_OUTPUT_UNSUPPORTED", `The Function "${name}" ${what}, which is not supported yet.`);
-    };
-    const { runtime, handler, awsLambdaHandler, environment, regions } = config;
-    if (runtime === "edge") unsupported("is an Edge Function");
-    if (!isString(runtime)) throw invalid(`${label}: "runtime" must be a string.`);
-    if (!/^nodejs\d{2}\.x$/.test(runtime)) unsupported(`asks for the runtime "${runtime.slice(0, 50)}"`);
-    if (!isString(handler) || handler === "") throw invalid(`${label}: "handler" must be a string.`);
-    const awsHandler = isString(awsLambdaHandler) ? awsLambdaHandler : "";
-    if (environment !== undefined && !isStringRecord(environment)) throw invalid(`${label}: "environment" must be an object of strings.`);
-    if (regions !== undefined && !(Array.isArray(regions) && regions.every(isString)))
-      throw invalid(`${label}: "regions" must be an array of strings.`);
-    const { functionMemoryMBMin, functionMemoryMBMax, functionMemoryMBDefault, functionDurationSMax } = this.#config;
-    const memoryMB = config["memory"] ?? functionMemoryMBDefault;
-    if (typeof memoryMB !== "number" || !Number.isFinite(memoryMB)) throw invalid(`${label}: "memory" must be a number of megabytes.`);
-    const duration = config["maxDuration"] ?? "max";
-    if (duration !== "max" && (typeof duration !== "number" || !(duration > 0)))
-      throw invalid(`${label}: "maxDuration" must be a number of seconds or "max".`);
-    return {
-      handler: this.#checkPath(handler),
-      runtime,
-      helpers: config["shouldAddHelpers"] === true,
-      awsHandler,
-      memoryMB: this.#clamp(Math.round(memoryMB), functionMemoryMBMin, functionMemoryMBMax, `The Function "${name}": memory`, "MB"),
-      maxDurationS:
-        duration === "max"
-          ? functionDurationSMax
-          : this.#clamp(Math.ceil(duration), 1, functionDurationSMax, `The Function "${name}": maxDuration`, "s"),
-      regions: regions ?? [],
-      environment: environment ?? {},
-    };
-  }
-
-  #clamp(value: number, min: number, max: number, label: string, unit: string): number {
-    const clamped = Math.min(Math.max(value, min), max);
-    if (clamped !== value) this.#warnings.push(`${label} of ${value} ${unit} is not possible here; it gets ${clamped} ${unit}.`);
-    return clamped;
   }
 
   /** Files of the bundle by their path in it: those in the directory, and those that `filePathMap` names elsewhere. */
@@ -426,6 +336,11 @@ class OutputReader {
   }
 }
 
+function staticOutput(file: FileRef, headers: Readonly<Record<string, string>>): StaticOutput {
+  const contentType = headers["content-type"];
+  return { kind: "static", file, ...(contentType === undefined ? {} : { contentType }) };
+}
+
 interface Placed {
   /** Real place in the repository. */
   readonly at: string;
@@ -490,48 +405,10 @@ class Lane {
   }
 }
 
-/** As the gateway reads it: JavaScript first, else PCRE. */
-function isPattern(source: string): boolean {
-  for (const compile of [() => new RegExp(source.replaceAll("(?P<", "(?<")), () => createPcre(`%${source}%`)]) {
-    try {
-      compile();
-      return true;
-    } catch {
-      // The next one may.
-    }
-  }
-  return false;
-}
-
 function megabytes(bytes: number): string {
   return `${(bytes / 1024 / 1024).toFixed(2)} MB`;
 }
 
 function invalid(message: string): MayflyError {
   return new MayflyError("BUILD_OUTPUT_INVALID", message);
-}
-
-const isString = (value: unknown): value is string => typeof value === "string";
-const isBoolean = (value: unknown): value is boolean => typeof value === "boolean";
-const isHeaderValue = (value: unknown): value is string => isString(value) && value.length < 1024 && /^[\t\u0020-\u007e]*$/.test(value);
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function isStringRecord(value: unknown): value is Readonly<Record<string, string>> {
-  return isObject(value) && Object.values(value).every(isString);
-}
-
-function isConditions(value: unknown): boolean {
-  return (
-    Array.isArray(value) &&
-    value.every(
-      (one) =>
-        isObject(one) &&
-        ["host", "header", "cookie", "query"].includes(one["type"] as string) &&
-        (one["key"] === undefined || isString(one["key"])) &&
-        (one["value"] === undefined || isString(one["value"]) || isObject(one["value"])),
-    )
-  );
 }

@@ -214,7 +214,6 @@ const refusals: readonly (readonly [name: string, files: Files, code: string, me
     "INVALID_VERCEL_JSON",
     /memory/,
   ],
-  ["middleware", { "middleware.js": "", "index.html": "", "api/a.js": "" }, "BUILD_OUTPUT_UNSUPPORTED", /middleware\.js/],
   ["a language without builder", { "api/a.rb": "" }, "BUILDER_NOT_FOUND", /api\/a\.rb/],
   ["two Functions at one path", { "api/[a].js": "", "api/[b].js": "" }, "BUILD_FAILED", /conflicting/],
   ["a package.json that is no JSON", { "package.json": "{", "index.html": "" }, "BUILD_FAILED", /package\.json/],

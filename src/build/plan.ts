@@ -7,7 +7,7 @@ import { extname, posix } from "node:path";
 import type { DetectorFilesystem } from "@vercel/fs-detectors";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { FileRef, ProjectSettings, Route, SourceTree, StaticOutput, Target } from "../model.ts";
-import type { BuildStep, FunctionSettings, PlannedJob } from "./builder.ts";
+import type { BuildStep, FunctionSettings, PlannedJob, SiteSettings } from "./builder.ts";
 import { outputDirectory as outputRoot } from "./builder.ts";
 import { planInstalls } from "./install-plan.ts";
 import { openProject } from "./project.ts";
@@ -39,6 +39,8 @@ export interface Plan {
   readonly job: PlannedJob | null;
   readonly routes: readonly Route[];
   readonly caseSensitive: boolean;
+  /** What vercel.json says of the site; a job's output has it already. */
+  readonly site: SiteSettings;
   /** For the build's log. */
   readonly warnings: readonly string[];
 }
@@ -55,7 +57,7 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
   const project = openProject(request.tree, request.readFile, request.prebuilt ? null : request.settings.rootDirectory);
   const { rootDirectory } = project;
   const vercelJson = await readVercelJson(request, project);
-  const base = { rootDirectory, caseSensitive: vercelJson.caseSensitive };
+  const base = { rootDirectory, caseSensitive: vercelJson.caseSensitive, site: vercelJson.site };
   if (request.prebuilt) {
     if (!project.has(`${outputRoot}/config.json`)) {
       throw new MayflyError("BUILD_OUTPUT_INVALID", `There is no ${outputRoot}/config.json: run the build before a prebuilt deployment.`);
@@ -96,6 +98,7 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
           steps,
           routes: { user, detected: detected.routes },
           cleanUrls: vercelJson.cleanUrls === true,
+          site: vercelJson.site,
           target: request.target,
         };
   return { ...base, framework, prebuilt: false, outputs: Object.fromEntries(outputs), job, routes, warnings };
@@ -323,9 +326,6 @@ async function followLink(path: string, project: Project): Promise<FileRef | und
 
 async function toStep(builder: DetectedBuilder, project: Project, functions: Readonly<Record<string, FunctionEntry>>): Promise<BuildStep> {
   const { use, src, config } = builder;
-  if (config["middleware"] === true) {
-    throw new MayflyError("BUILD_OUTPUT_UNSUPPORTED", `"${src}" is routing middleware, which is not supported yet. Remove it to deploy.`);
-  }
   const base = { use: "", entrypoint: src, output: "", server: false, config, functionSettings: {} };
   if (use === "@vercel/node") {
     const output = config["zeroConfig"] === true ? src.slice(0, -extname(src).length) : src;

@@ -9,11 +9,18 @@ export interface StaticConfig {
   readonly maxDuration?: number;
   readonly memory?: number;
   readonly regions?: readonly string[];
+  /** Paths of a middleware. */
+  readonly matcher?: string | readonly string[];
 }
+
+const string = String.raw`"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'`;
+const strings = `\\[\\s*(?:(?:${string})\\s*,?\\s*)*\\]`;
+/** A comment, or a string (first group), in which what looks like a comment is none. */
+const commentOrString = new RegExp(`(${string})|/\\*[\\s\\S]*?\\*/|^\\s*//.*$`, "gm");
 
 export function readStaticConfig(source: string): StaticConfig {
   if (!/\b(?:config|runtime|maxDuration|memory|regions)\b/.test(source)) return {};
-  const text = source.replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+  const text = source.replaceAll(commentOrString, (_, kept: string | undefined) => kept ?? "");
   const object = objectAfter(text, /(?:\bexport\s+const\s+config\b[^={;]*|\b(?:module\.)?exports\.config\s*)=\s*(?=\{)/);
   const value = (name: string, literal: string): string | undefined =>
     new RegExp(`(?:^|[{,\\s])["']?${name}["']?\\s*:\\s*(${literal})`).exec(object)?.[1] ??
@@ -21,13 +28,20 @@ export function readStaticConfig(source: string): StaticConfig {
   const runtime = value("runtime", `"[^"\\n]*"|'[^'\\n]*'`)?.slice(1, -1);
   const maxDuration = value("maxDuration", `\\d+`);
   const memory = value("memory", `\\d+`);
-  const regions = value("regions", `\\[[^\\]]*\\]`);
+  const regions = value("regions", strings);
+  const matcher = value("matcher", `${string}|${strings}`);
   return {
     ...(runtime === undefined ? {} : { runtime }),
     ...(maxDuration === undefined ? {} : { maxDuration: Number(maxDuration) }),
     ...(memory === undefined ? {} : { memory: Number(memory) }),
-    ...(regions === undefined ? {} : { regions: [...regions.matchAll(/["']([\w-]+)["']/g)].map((match) => match[1]!) }),
+    ...(regions === undefined ? {} : { regions: stringsOf(regions) }),
+    ...(matcher === undefined ? {} : { matcher: matcher.startsWith("[") ? stringsOf(matcher) : stringsOf(matcher)[0]! }),
   };
+}
+
+/** The values of the string literals in a text. */
+function stringsOf(text: string): readonly string[] {
+  return [...text.matchAll(new RegExp(string, "g"))].map(([literal]) => literal.slice(1, -1).replaceAll(/\\(.)/g, "$1"));
 }
 
 /** The text of the object literal that follows `start`, or "". */

@@ -1,6 +1,6 @@
 /** What every builder inside the sandbox is given, and what it gives back. */
 import type { Route } from "../model.ts";
-import type { BuildJob, BuildStep } from "./builder.ts";
+import type { BuildJob, BuildStep, SiteSettings } from "./builder.ts";
 
 export interface BuildContext {
   readonly job: Omit<BuildJob, "env">;
@@ -17,6 +17,7 @@ export interface StepResult {
   readonly routes: readonly Route[];
   /** Static file → the path and type it is served at. */
   readonly overrides: Readonly<Record<string, { readonly path?: string; readonly contentType?: string }>>;
+  readonly site?: SiteSettings;
   /** The step wrote the whole of `.vercel/output` itself, `config.json` too. */
   readonly complete?: boolean;
 }

@@ -5,6 +5,8 @@
 import { getTransformedRoutes } from "@vercel/routing-utils";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { ProjectSettings, Route } from "../model.ts";
+import type { SiteSettings } from "./builder.ts";
+import { checkSite } from "./output-config.ts";
 
 /** Largest vercel.json in bytes. */
 export const vercelJsonBytesMax = 1024 * 1024;
@@ -34,6 +36,7 @@ export interface VercelJson {
   readonly cleanUrls: boolean | undefined;
   readonly trailingSlash: boolean | undefined;
   readonly routes: readonly Route[];
+  readonly site: SiteSettings;
   /** Route patterns of the whole deployment match case-sensitively. */
   readonly caseSensitive: boolean;
   readonly warnings: readonly string[];
@@ -43,7 +46,7 @@ type Json = Readonly<Record<string, unknown>>;
 
 const settingKeys = ["framework", "buildCommand", "installCommand", "outputDirectory"] as const;
 /** Known, and of no effect here: said once in the build's log. */
-const withoutEffect = ["crons", "images", "regions", "wildcard", "env", "build", "fluid", "bunVersion", "functionFailoverRegions"];
+const withoutEffect = ["regions", "env", "build", "fluid", "bunVersion", "functionFailoverRegions"];
 const silent = [
   "$schema",
   "version",
@@ -57,7 +60,20 @@ const silent = [
   "ignoreCommand",
   "relatedProjects",
 ];
-const known = ["cleanUrls", "trailingSlash", "redirects", "headers", "rewrites", "routes", "functions", "builds", "rootDirectory"];
+const known = [
+  "cleanUrls",
+  "trailingSlash",
+  "redirects",
+  "headers",
+  "rewrites",
+  "routes",
+  "functions",
+  "builds",
+  "rootDirectory",
+  "crons",
+  "images",
+  "wildcard",
+];
 
 /** vercel.json of a project that has none. */
 export const noVercelJson: VercelJson = {
@@ -67,6 +83,7 @@ export const noVercelJson: VercelJson = {
   cleanUrls: undefined,
   trailingSlash: undefined,
   routes: [],
+  site: {},
   caseSensitive: false,
   warnings: [],
 };
@@ -113,6 +130,7 @@ export function checkVercelJson(value: unknown): VercelJson {
     cleanUrls,
     trailingSlash,
     routes: transformRoutes(value),
+    site: parseSite(value),
     caseSensitive: ["cleanUrls", "headers", "redirects", "rewrites", "trailingSlash"].some((key) => value[key] !== undefined),
     warnings,
   };
@@ -127,6 +145,14 @@ function parseSettings(value: Json): Partial<ProjectSettings> {
     settings[key] = setting;
   }
   return settings;
+}
+
+function parseSite(value: Json): SiteSettings {
+  try {
+    return checkSite(value);
+  } catch (error) {
+    throw invalid(`: ${messageOf(error)}`);
+  }
 }
 
 function transformRoutes(value: Json): readonly Route[] {

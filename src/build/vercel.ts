@@ -5,10 +5,10 @@
 import { link, mkdir, writeFile, copyFile, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { basename, dirname, extname, join, posix, relative, sep } from "node:path";
-import type { FileBlob, FileFsRef, Lambda, Prerender } from "@vercel/build-utils";
+import type { EdgeFunction, FileBlob, FileFsRef, Lambda, Prerender } from "@vercel/build-utils";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
-import type { BuildStep } from "./builder.ts";
+import type { BuildStep, SiteSettings } from "./builder.ts";
 import { linkFunction, writeFunction } from "./function-directory.ts";
 import type { MadeFile } from "./function-directory.ts";
 import { ModulePacker } from "./module-pack.ts";
@@ -31,6 +31,9 @@ interface AnyBuilder {
 interface AnyResult {
   readonly output?: Readonly<Record<string, AnyOutput>> | AnyOutput;
   readonly routes?: readonly Route[];
+  readonly images?: SiteSettings["images"];
+  readonly wildcard?: SiteSettings["wildcard"];
+  readonly crons?: SiteSettings["crons"];
   readonly buildOutputPath?: string;
 }
 
@@ -70,19 +73,20 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
     return { routes, overrides: {}, complete: true };
   }
   const overrides: Record<string, { path?: string; contentType?: string }> = {};
-  const written = new Map<Lambda, string>();
+  const written = new Map<Lambda | EdgeFunction, string>();
   const packer = new ModulePacker(context);
   for (const [path, output] of outputsOf(result, step)) await writeOutput(path, output);
-  return { routes, overrides };
+  return { routes, overrides, site: siteOf(result) };
 
   async function writeOutput(path: string, output: AnyOutput): Promise<void> {
     if (output.type === "Lambda") await writeLambda(path, output as Lambda);
+    else if (output.type === "EdgeFunction") await writeEdge(path, output as EdgeFunction);
     else if (output.type === "Prerender") await writePrerender(path, output as Prerender);
     else if (isFile(output)) Object.assign(overrides, await writeStatic(context, path, output));
     else
       throw new MayflyError(
         "BUILD_OUTPUT_UNSUPPORTED",
-        `"${path}" is of the kind ${output.type} (edge or middleware), which is not supported yet.`,
+        `"${path}" is of the kind "${output.type}"; there are Functions, Edge Functions, prerenders and files.`,
       );
   }
 
@@ -107,6 +111,16 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
     await writeFunction(context, path, packed, config);
   }
 
+  async function writeEdge(path: string, edge: EdgeFunction): Promise<void> {
+    const existing = written.get(edge);
+    if (existing !== undefined) return linkFunction(context, path, existing);
+    written.set(edge, path);
+    const { type: _, files, ...config } = edge;
+    const bundle = new Map<string, string | MadeFile>();
+    for (const [name, file] of Object.entries(files)) bundle.set(name, await bundleFile(file as OutputFile, repository));
+    return writeFunction(context, path, bundle, { ...config, runtime: "edge" });
+  }
+
   async function writePrerender(path: string, prerender: Prerender): Promise<void> {
     if (prerender.lambda !== undefined) await writeLambda(path, prerender.lambda);
     const { lambda: _, fallback, ...config } = prerender;
@@ -120,6 +134,14 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
     await mkdir(dirname(base), { recursive: true });
     await writeFile(`${base}.prerender-config.json`, JSON.stringify({ ...config, fallback: fallbackReference }));
   }
+}
+
+function siteOf({ images, wildcard, crons }: AnyResult): SiteSettings {
+  return {
+    ...(images === undefined ? {} : { images }),
+    ...(wildcard === undefined ? {} : { wildcard }),
+    ...(crons === undefined ? {} : { crons }),
+  };
 }
 
 /** Version 3 builders return one Lambda for their entrypoint, the others a record. */

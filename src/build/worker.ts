@@ -13,7 +13,7 @@ import { createInterface } from "node:readline";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import { outputDirectory } from "./builder.ts";
-import type { BuildJob, BuildMessage, BuildStep } from "./builder.ts";
+import type { BuildJob, BuildMessage, BuildStep, SiteSettings } from "./builder.ts";
 import type { BuildContext, StepResult } from "./step.ts";
 
 /** Authorities that the machine trusts; package managers bring their own list otherwise. */
@@ -91,8 +91,11 @@ async function writeConfig(context: BuildContext, results: readonly (readonly [B
     const own = result.complete === true ? asRoutes(existing["routes"]) : result.routes;
     builds.push({ use: step.use || step.builder, entrypoint: step.entrypoint, routes: own });
   }
+  const sites = [existing as SiteSettings, ...results.map(([, { site }]) => site ?? {}), context.job.site];
   const config = {
     ...existing,
+    ...Object.assign({}, ...sites),
+    crons: sites.flatMap(({ crons }) => crons ?? []),
     version: existing["version"] ?? 3,
     routes: await merge(routes.user, builds),
     overrides: Object.assign({}, existing["overrides"], ...results.map(([, result]) => result.overrides)) as unknown,
