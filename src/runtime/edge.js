@@ -36,7 +36,7 @@ const requireOfModules = Symbol.for("mayfly.edge.require");
 
 /**
  * @param {LoadMessage} message
- * @returns {Promise<import("./handler.js").Handler>}
+ * @returns {Promise<import("./web-handler.js").NodeFunction>}
  * @throws whatever the Function's code throws
  */
 export async function loadEdgeHandler({ root, handler, edge, web = "function" }) {
