@@ -321,6 +321,25 @@ export const knobs = {
     doc: "With less free disk, uploads and deployments are refused.",
   },
 
+  // API
+  apiTokenRateMax: {
+    type: "number",
+    default: 12_000,
+    unit: "calls per minute",
+    min: 1,
+    max: 10_000_000,
+    doc: "API calls of one token; uploads do not count.",
+  },
+  apiAddressRateMax: {
+    type: "number",
+    default: 1200,
+    unit: "calls per minute",
+    min: 1,
+    max: 10_000_000,
+    doc: "API calls without a valid token from one address.",
+  },
+  variablesMax: { type: "number", default: 1000, unit: "variables", min: 1, max: 100_000, doc: "Environment variables of a project." },
+
   // builds
   buildsMax: {
     type: "number",

@@ -34,6 +34,28 @@ export interface ProjectSettings {
   readonly outputDirectory: string | null;
   readonly rootDirectory: string | null;
   readonly nodeVersion: string | null;
+  readonly devCommand: string | null;
+  /** Run before a build: exit code 0 skips it. */
+  readonly commandForIgnoringBuildStep: string | null;
+  /** Directories without an index are listed. */
+  readonly directoryListing: boolean;
+}
+
+/** Which deployments of a project may go. What an alias points to never goes, nor the newest that was production. */
+export interface Retention {
+  /** The newest so many are kept however old they are; null: the server's default. */
+  readonly keepDeployments: number | null;
+  /** Previews beyond those go when they are so old; null: the server's default. */
+  readonly previewDays: number | null;
+}
+
+/** The last promote or rollback of a project, as Vercel's `lastAliasRequest`. */
+export interface AliasRequest {
+  readonly type: "promote" | "rollback";
+  readonly jobStatus: "pending" | "in-progress" | "succeeded" | "failed" | "skipped";
+  readonly fromDeploymentId: string | null;
+  readonly toDeploymentId: string;
+  readonly requestedAt: TimestampMs;
 }
 
 export interface Project {
@@ -43,8 +65,41 @@ export interface Project {
   /** Lower-case, a valid DNS label prefix: see `projectName` in names.ts. */
   readonly name: string;
   readonly settings: ProjectSettings;
+  readonly retention: Retention;
+  /** Since a rollback no new deployment takes production by itself; a promote ends it. */
+  readonly productionPinned: boolean;
+  readonly lastAliasRequest: AliasRequest | null;
   readonly createdAt: TimestampMs;
   readonly updatedAt: TimestampMs;
+}
+
+/** Whose environment a variable belongs to; `development` is what `env pull` gives a person's machine. */
+export type EnvTarget = Target | "development";
+
+/** A variable of a project's environment; its value is kept sealed (store/variables.ts). */
+export interface Variable {
+  /** `env_…` */
+  readonly id: string;
+  readonly projectId: string;
+  readonly name: string;
+  /** `plain` and `encrypted` can be read again, `sensitive` never leaves the server but into builds and Functions. */
+  readonly type: "plain" | "encrypted" | "sensitive";
+  readonly targets: readonly EnvTarget[];
+  /** Only for previews of this Git branch; null: for all. */
+  readonly branch: string | null;
+  readonly comment: string;
+  readonly creatorId: string;
+  readonly createdAt: TimestampMs;
+  readonly updatedAt: TimestampMs;
+}
+
+/** A host that a person gave to a project: it follows production, or one branch. */
+export interface ProjectDomain {
+  readonly host: string;
+  readonly projectId: string;
+  /** null: production. */
+  readonly branch: string | null;
+  readonly createdAt: TimestampMs;
 }
 
 /**
@@ -80,7 +135,9 @@ export interface Deployment {
   /** Blob that holds the {@link Manifest} as JSON; set when the state is READY. */
   readonly manifestDigest: Digest | null;
   /** null: not made from a commit by a Git host. */
-  readonly git?: GitSource | null;
+  readonly git: GitSource | null;
+  /** When it last became production; null: never. */
+  readonly promotedAt: TimestampMs | null;
   /** How the build was asked for: see {@link DeploymentRequest}. */
   readonly request: DeploymentRequest;
   /** What the build did; set when the state is READY. */
@@ -126,6 +183,17 @@ export interface DeploymentRequest {
   /** Environment of the Functions and of the build: sealed values (store/seal.ts), never plain. */
   readonly env: Readonly<Record<string, Sealed>>;
   readonly buildEnv: Readonly<Record<string, Sealed>>;
+  /** Variables of the platform (`VERCEL_GIT_COMMIT_SHA`, …) for builds and Functions: no secrets. */
+  readonly systemEnv?: Readonly<Record<string, string>>;
+  /** Names of `env` and `buildEnv` that came with the call itself, not from the project: a redeploy takes them over. */
+  readonly givenEnv?: readonly string[];
+  readonly givenBuildEnv?: readonly string[];
+  /** Names of sensitive variables: their values are never shown. */
+  readonly sensitive?: readonly string[];
+  /** false: it becomes production only by a promote. Absent: true. */
+  readonly autoAssign?: boolean;
+  /** The deployment that this one does again. */
+  readonly originId?: string;
 }
 
 /** An encrypted string, bound to its place: `v1.<key id>.<nonce>.<ciphertext and tag>`, base64url. */
@@ -152,6 +220,8 @@ export interface Alias {
   readonly deploymentId: string;
   readonly projectId: string;
   readonly createdAt: TimestampMs;
+  /** Deployments made before it do not take this alias by themselves: an older build that ends later changes nothing. */
+  readonly since: TimestampMs;
 }
 
 // ── what is served ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,6 +369,8 @@ export interface Manifest {
   readonly functions: Readonly<Record<string, FunctionSpec>>;
   /** Environment of every Function of this deployment, sealed. */
   readonly env: Readonly<Record<string, Sealed>>;
+  /** {@link DeploymentRequest.systemEnv} */
+  readonly systemEnv?: Readonly<Record<string, string>>;
   /** Host suffix → what `$wildcard` stands for in routes. Absent: none. */
   readonly wildcard?: readonly { readonly domain: string; readonly value: string }[];
   /** Configuration of `/_vercel/image`, as the build wrote it. Absent: there is no image optimiser. */

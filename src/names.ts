@@ -56,6 +56,11 @@ export function isProjectName(text: string): boolean {
   return text.length <= projectNameLengthMax && /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(text);
 }
 
+/** Whether a text is a host name: lower-case labels of letters, digits and hyphens with a dot between (RFC 1123 §2.1). */
+export function isHostName(text: string): boolean {
+  return text.length <= 253 && /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(text);
+}
+
 /**
  * Checks the path of a file within a tree: relative, `/`-separated, no empty, `.` or `..` part, no NUL, backslash or
  * control character, at most `bytesMax` bytes, valid Unicode.

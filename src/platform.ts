@@ -34,7 +34,8 @@ import type { SandboxDriver } from "./sandbox/sandbox.ts";
 import { listUnfinished } from "./store/deployments.ts";
 import { envPlace, openSeal } from "./store/seal.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
-import { createToken, ensureFirstIdentity, findIdentity } from "./store/teams.ts";
+import { ensureFirstIdentity } from "./store/teams.ts";
+import { createToken, findIdentity, fullGrant } from "./store/tokens.ts";
 import { openSqliteUsage } from "./usage/sqlite.ts";
 
 const sourceDirectory = dirname(fileURLToPath(import.meta.url));
@@ -213,8 +214,8 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
   for (const deployment of await listUnfinished(store)) queue.enqueue(deployment);
 
   const identity = await ensureFirstIdentity(store, userInfo().username);
-  const known = token !== null && (await findIdentity(store, token)) !== null;
-  const newToken = known ? null : await createToken(store, identity, "this machine", clock.now());
+  const known = token !== null && (await findIdentity(store, token, clock.now())) !== null;
+  const newToken = known ? null : (await createToken(store, identity, fullGrant("this machine"), clock.now())).text;
 
   const socketPath = controlSocketPath(run);
   const api = await openApi({

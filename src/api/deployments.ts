@@ -1,101 +1,170 @@
 /** Deployments: create, get, list, cancel, delete, what they consist of. In the shapes that the official client reads. */
-import type { Endpoint, EndpointCall } from "./endpoint.ts";
+import { createHash } from "node:crypto";
 import { createDeployment, type CreateRequest, type RequestedFile } from "../deploy/create.ts";
 import { readManifest } from "../deploy/deploy.ts";
 import { MayflyError } from "../errors.ts";
-import type { Alias, Deployment, DeploymentState, Manifest } from "../model.ts";
-import { deleteDeployments, findDeployment, finishUnready, listAliases, listDeployments } from "../store/deployments.ts";
+import type { Alias, Deployment, DeploymentState, Manifest, SourceTree } from "../model.ts";
+import { listAliases } from "../store/aliases.ts";
+import {
+  deleteDeployments,
+  findByIdempotencyKey,
+  findDeployment,
+  finishUnready,
+  listDeployments,
+  type IdempotencyKey,
+} from "../store/deployments.ts";
 import { findProject } from "../store/projects.ts";
-import type { Identity } from "../store/teams.ts";
-import { isObject, optionalString, stringRecord, wrong, type JsonObject } from "./body.ts";
-import { settingsOf } from "./projects.ts";
+import { listMembers } from "../store/teams.ts";
+import { maySee, ofDeployment, ofProjects, type Endpoint, type EndpointCall } from "./endpoint.ts";
+import {
+  boolean,
+  isObject,
+  list,
+  object,
+  oneOf,
+  optional,
+  pageSize,
+  pagination,
+  paging,
+  string,
+  stringOf,
+  strings,
+  stringsOf,
+  type JsonObject,
+} from "./schema.ts";
+import { settingsOf, settingsSchema } from "./settings.ts";
+
+/** A source file is given as JSON up to this size, in bytes. */
+const fileJsonBytesMax = 32 * 1024 * 1024;
+
+const states: readonly DeploymentState[] = ["QUEUED", "BUILDING", "READY", "ERROR", "CANCELED"];
+
+const createSchema = object({
+  name: optional(string),
+  project: optional(string),
+  files: list({ type: "object" }),
+  /** Of an earlier deployment, to do it again. */
+  deploymentId: optional(string),
+  target: { enum: ["production", "preview", null] },
+  env: strings,
+  build: optional(object({ env: strings })),
+  meta: strings,
+  gitMetadata: optional(object({})),
+  projectSettings: optional(object(settingsSchema)),
+  autoAssignCustomDomains: boolean,
+  customEnvironmentSlugOrId: optional(string),
+});
 
 export const deploymentEndpoints: readonly Endpoint[] = [
-  {
+  ofProjects({
     method: "POST",
     path: "/deployments",
+    summary: "Create a deployment; answers with the digests of files that must be uploaded first",
+    access: "write",
+    query: { forceNew: oneOf("0", "1"), prebuilt: oneOf("0", "1"), skipAutoDetectionConfirmation: string },
+    body: createSchema,
     async handle(call) {
-      const request = parseCreateRequest(await call.json(), call.query);
-      call.queue.refuseWhenFull();
-      const deployment = await createDeployment(call.context, call.identity, request);
-      call.queue.enqueue(deployment);
+      const { context, identity, queue, body, query } = call;
+      const key = idempotencyKeyOf(call);
+      const made = key === undefined ? null : await findByIdempotencyKey(context.store, identity.team.id, key);
+      if (made !== null) return deploymentJson(call, made, []);
+      const request = parseCreateRequest(body, query);
+      queue.refuseWhenFull();
+      const creator = { teamId: identity.team.id, userId: identity.user.id, projectId: identity.token.projectId };
+      const deployment = await createDeployment(context, creator, { ...request, ...(key === undefined ? {} : { idempotencyKey: key }) });
+      queue.enqueue(deployment);
       return deploymentJson(call, deployment, []);
     },
-  },
-  {
+  }),
+  ofProjects({
     method: "GET",
     path: "/deployments",
+    summary: "List deployments, the newest first; `meta-<key>` filters by metadata",
+    access: "read",
+    query: {
+      ...paging,
+      projectId: string,
+      app: string,
+      target: string,
+      state: string,
+      branch: string,
+      users: string,
+    },
     async handle(call) {
       const { context, identity, query } = call;
-      const limit = Math.min(Math.max(Number(query["limit"] ?? 20) || 20, 1), 100);
-      const nameOrId = query["projectId"] ?? query["app"];
+      const limit = pageSize(query);
+      const nameOrId = query["projectId"] ?? query["app"] ?? identity.token.projectId ?? undefined;
       const project = nameOrId === undefined ? undefined : await findProject(context.store, identity.team.id, nameOrId);
-      if (project === null) return { deployments: [], pagination: { count: 0, next: null, prev: null } };
-      const deployments = await listDeployments(context.store, {
-        teamId: identity.team.id,
-        limit,
-        ...(project === undefined ? {} : { projectId: project.id }),
-        ...(query["target"] === "production" || query["target"] === "preview" ? { target: query["target"] } : {}),
-        ...(query["state"] === undefined ? {} : { state: query["state"].toUpperCase() as DeploymentState }),
-        ...(Number(query["until"]) > 0 ? { untilMs: Number(query["until"]) } : {}),
-      });
-      const next = deployments.length === limit ? deployments.at(-1)!.createdAt : null;
+      const visible = project !== null && (project === undefined || maySee(identity, project.id));
+      const chosen = query["state"]?.toUpperCase().split(",");
+      const deployments = !visible
+        ? []
+        : await listDeployments(context.store, {
+            teamId: identity.team.id,
+            limit,
+            ...(project === undefined ? {} : { projectId: project.id }),
+            ...(query["target"] === "production" || query["target"] === "preview" ? { target: query["target"] } : {}),
+            ...(chosen === undefined ? {} : { states: states.filter((state) => chosen.includes(state)) }),
+            ...(query["branch"] === undefined ? {} : { branch: query["branch"] }),
+            ...(query["users"] === undefined ? {} : { creatorId: query["users"] }),
+            ...(Number(query["until"]) > 0 ? { untilMs: Number(query["until"]) } : {}),
+            ...(Number(query["since"]) > 0 ? { sinceMs: Number(query["since"]) } : {}),
+            meta: metaFilter(query),
+          });
+      const creators = await creatorNames(call);
       return {
-        deployments: deployments.map((deployment) => ({ uid: deployment.id, ...deploymentJson(call, deployment, []) })),
-        pagination: { count: deployments.length, next, prev: deployments[0]?.createdAt ?? null },
+        deployments: deployments.map((deployment) => ({ uid: deployment.id, ...deploymentJson(call, deployment, [], creators) })),
+        pagination: pagination(deployments, limit, ({ createdAt }) => createdAt),
       };
     },
-  },
-  {
+  }),
+  ofDeployment({
     method: "GET",
-    path: "/deployments/:idOrHost",
+    path: "/deployments/:deployment",
+    summary: "Get a deployment by id, host or alias",
+    access: "read",
     async handle(call) {
-      const deployment = await theDeployment(call);
-      return deploymentJson(call, deployment, await listAliases(call.context.store, { deploymentId: deployment.id }));
+      const { deployment, context } = call;
+      const aliases = await listAliases(context.store, { deploymentId: deployment.id });
+      return deploymentJson(call, deployment, aliases, await creatorNames(call));
     },
-  },
-  {
+  }),
+  ofDeployment({
     method: "PATCH",
-    path: "/deployments/:idOrHost/cancel",
+    path: "/deployments/:deployment/cancel",
+    summary: "Cancel a deployment that is not final",
+    access: "write",
     async handle(call) {
+      const { deployment, queue, identity } = call;
       const { store, clock } = call.context;
-      const deployment = await theDeployment(call);
       if (!(await finishUnready(store, deployment.id, "CANCELED", null, clock.now()))) {
         throw new MayflyError("conflict", `The deployment is ${deployment.state} and can no longer be canceled.`);
       }
-      await call.queue.cancel(deployment.id);
-      return deploymentJson(call, await theDeployment(call), []);
+      await queue.cancel(deployment.id);
+      return deploymentJson(call, (await findDeployment(store, identity.team.id, deployment.id)) ?? deployment, []);
     },
-  },
-  {
+  }),
+  ofDeployment({
     method: "DELETE",
-    path: "/deployments/:idOrHost",
-    async handle(call) {
-      const { store, logs, usage, clock } = call.context;
-      const deployment = await theDeployment(call);
+    path: "/deployments/:deployment",
+    summary: "Delete a deployment with its aliases, logs and usage",
+    access: "write",
+    async handle({ deployment, queue, context: { store, logs, usage, clock } }) {
       await finishUnready(store, deployment.id, "CANCELED", null, clock.now());
-      await call.queue.cancel(deployment.id);
+      await queue.cancel(deployment.id);
       await deleteDeployments(store, [deployment.id]);
       await logs.deleteDeployment(deployment.id);
       await usage.deleteDeployment(deployment.id);
       return { uid: deployment.id, state: "DELETED" };
     },
-  },
-  {
+  }),
+  ofDeployment({
     method: "GET",
-    path: "/deployments/:idOrHost/aliases",
-    async handle(call) {
-      const deployment = await theDeployment(call);
-      const aliases = await listAliases(call.context.store, { deploymentId: deployment.id });
-      return { aliases: aliases.map(({ host, createdAt }) => ({ uid: host, alias: host, created: new Date(createdAt).toISOString() })) };
-    },
-  },
-  {
-    method: "GET",
-    path: "/deployments/:idOrHost/builds",
-    async handle(call) {
-      const deployment = await theDeployment(call);
-      const manifest = deployment.manifestDigest === null ? null : await readManifest(call.context.blobs, deployment.manifestDigest);
+    path: "/deployments/:deployment/builds",
+    summary: "What a deployment consists of: its build and the outputs",
+    access: "read",
+    async handle({ deployment, context }) {
+      const manifest = deployment.manifestDigest === null ? null : await readManifest(context.blobs, deployment.manifestDigest);
       return {
         builds: [
           {
@@ -109,26 +178,40 @@ export const deploymentEndpoints: readonly Endpoint[] = [
         ],
       };
     },
-  },
+  }),
+  ofDeployment({
+    method: "GET",
+    path: "/deployments/:deployment/files",
+    summary: "The source of a deployment as a tree of files",
+    access: "read",
+    handle: async ({ deployment, context }) => treeJson(await readSource(context, deployment)),
+  }),
+  ofDeployment({
+    method: "GET",
+    path: "/deployments/:deployment/files/:uid",
+    summary: "One file of a deployment's source, by the `uid` of the tree",
+    access: "read",
+    async handle({ deployment, context, params }) {
+      const file = Object.values(await readSource(context, deployment)).find(({ digest }) => digest === params["uid"]);
+      if (file === undefined) throw new MayflyError("not_found", "The deployment's source has no such file.");
+      if (file.size > fileJsonBytesMax) {
+        throw new MayflyError("payload_too_large", `A file of ${file.size} bytes is not given here; ${fileJsonBytesMax} may be.`);
+      }
+      return { data: (await context.blobs.read(file.digest)).toString("base64") };
+    },
+  }),
 ];
 
-/**
- * The deployment a path names, by id, host or alias.
- * @throws MayflyError not_found, also for another team's
- */
-export async function theDeployment({
-  context,
-  identity,
-  params,
-}: Pick<EndpointCall, "context" | "identity" | "params">): Promise<Deployment> {
-  const deployment = await findDeployment(context.store, identity.team.id, params["idOrHost"]!.toLowerCase());
-  if (deployment === null) throw new MayflyError("not_found", "Deployment not found");
-  return deployment;
-}
-
-function deploymentJson({ publicUrlOf, identity, context }: EndpointCall, deployment: Deployment, aliases: readonly Alias[]) {
-  const { team, user } = identity as Identity;
+export function deploymentJson(
+  { publicUrlOf, identity, context }: EndpointCall,
+  deployment: Deployment,
+  aliases: readonly Alias[],
+  creators: ReadonlyMap<string, string> = new Map([[identity.user.id, identity.user.username]]),
+) {
+  const { team } = identity;
+  const { git } = deployment;
   const ready = deployment.state === "READY";
+  const production = deployment.target === "production";
   return {
     id: deployment.id,
     url: deployment.host,
@@ -139,10 +222,10 @@ function deploymentJson({ publicUrlOf, identity, context }: EndpointCall, deploy
     type: "LAMBDAS",
     readyState: deployment.state,
     state: deployment.state,
-    readySubstate: ready && deployment.target === "production" ? "PROMOTED" : undefined,
+    ...(ready && production ? { readySubstate: deployment.promotedAt === null ? "STAGED" : "PROMOTED" } : {}),
     projectId: deployment.projectId,
     ownerId: deployment.teamId,
-    target: deployment.target === "production" ? "production" : null,
+    target: production ? "production" : null,
     alias: aliases.map(({ host }) => host),
     aliasAssigned: ready ? deployment.readyAt : null,
     aliasError: null,
@@ -150,14 +233,28 @@ function deploymentJson({ publicUrlOf, identity, context }: EndpointCall, deploy
     created: deployment.createdAt,
     buildingAt: deployment.buildingAt,
     ready: ready ? deployment.readyAt : undefined,
-    creator: { uid: deployment.creatorId, username: user.username },
+    creator: { uid: deployment.creatorId, username: creators.get(deployment.creatorId) ?? deployment.creatorId },
     meta: deployment.meta,
+    source: git !== null ? "git" : deployment.request.originId === undefined ? "cli" : "redeploy",
+    ...(git === null
+      ? {}
+      : { gitSource: { type: git.provider, repository: git.repository, ref: git.branch, sha: git.commitSha, prId: git.pullRequest } }),
     regions: [context.config.region],
     team: { id: team.id, slug: team.slug, name: team.name },
     buildSummary: deployment.summary,
     ...(deployment.state === "CANCELED" && deployment.errorMessage !== null ? { readyStateReason: deployment.errorMessage } : {}),
     ...(deployment.state === "ERROR" ? { errorCode: deployment.errorCode, errorMessage: deployment.errorMessage, errorStep: "build" } : {}),
   };
+}
+
+async function creatorNames({ context, identity }: EndpointCall): Promise<ReadonlyMap<string, string>> {
+  return new Map((await listMembers(context.store, identity.team.id)).map(({ user }) => [user.id, user.username]));
+}
+
+/** `meta-branch=main` → `{branch: "main"}` */
+function metaFilter(query: EndpointCall["query"]): Record<string, string> {
+  const entries = Object.entries(query).filter(([name, value]) => name.startsWith("meta-") && typeof value === "string");
+  return Object.fromEntries(entries.map(([name, value]) => [name.slice("meta-".length), value!]));
 }
 
 function outputsJson(manifest: Manifest) {
@@ -185,25 +282,91 @@ function outputsJson(manifest: Manifest) {
     });
 }
 
-function parseCreateRequest(body: JsonObject, query: Readonly<Record<string, string | undefined>>): CreateRequest {
-  const build = body["build"];
-  if (build !== undefined && !isObject(build)) throw wrong("build", "an object");
-  const settings = body["projectSettings"];
-  if (settings !== undefined && settings !== null && !isObject(settings)) throw wrong("projectSettings", "an object");
-  const files = body["files"] ?? [];
-  if (!Array.isArray(files)) throw wrong("files", "a list");
-  return {
-    name: optionalString(body, "name"),
-    project: optionalString(body, "project"),
-    files: files.map(parseFile),
-    target: body["target"] === "production" ? "production" : "preview",
-    prebuilt: query["prebuilt"] === "1",
-    force: query["forceNew"] === "1",
-    env: stringRecord(body, "env"),
-    buildEnv: isObject(build) ? stringRecord(build, "env") : {},
-    settings: isObject(settings) ? settingsOf(settings) : {},
-    meta: stringRecord(body, "meta"),
+async function readSource({ blobs }: EndpointCall["context"], { sourceDigest }: Deployment): Promise<SourceTree> {
+  return JSON.parse((await blobs.read(sourceDigest)).toString()) as SourceTree;
+}
+
+interface TreeNode {
+  readonly name: string;
+  readonly type: "directory" | "file" | "symlink";
+  /** What a file is asked for by. */
+  readonly uid?: string;
+  readonly mode: number;
+  readonly size?: number;
+  readonly children?: TreeNode[];
+}
+
+function treeJson(tree: SourceTree): TreeNode[] {
+  const root: TreeNode[] = [];
+  const directories = new Map<string, TreeNode[]>([["", root]]);
+  const childrenOf = (path: string): TreeNode[] => {
+    const known = directories.get(path);
+    if (known !== undefined) return known;
+    const slash = path.lastIndexOf("/");
+    const children: TreeNode[] = [];
+    directories.set(path, children);
+    childrenOf(slash === -1 ? "" : path.slice(0, slash)).push({ name: path.slice(slash + 1), type: "directory", mode: 0o40755, children });
+    return children;
   };
+  for (const [path, { digest, size, mode }] of Object.entries(tree).toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    const slash = path.lastIndexOf("/");
+    const type = mode === 0o120777 ? "symlink" : "file";
+    childrenOf(slash === -1 ? "" : path.slice(0, slash)).push({ name: path.slice(slash + 1), type, uid: digest, mode, size });
+  }
+  return root;
+}
+
+/** @throws MayflyError bad_request */
+function idempotencyKeyOf({ request, body, query }: EndpointCall): IdempotencyKey | undefined {
+  const key = request.headers["idempotency-key"];
+  if (key === undefined) return undefined;
+  if (typeof key !== "string" || !/^[\x21-\x7e]{1,255}$/.test(key)) {
+    throw new MayflyError("bad_request", "An Idempotency-Key has 1 to 255 printable characters.");
+  }
+  return {
+    key,
+    requestDigest: createHash("sha256")
+      .update(JSON.stringify([body, query]))
+      .digest("hex"),
+  };
+}
+
+function parseCreateRequest(body: JsonObject, query: Readonly<Record<string, string | undefined>>): CreateRequest {
+  const { build, projectSettings: settings, customEnvironmentSlugOrId: environment } = body;
+  if (typeof environment === "string" && !["production", "preview"].includes(environment)) {
+    throw new MayflyError(
+      "bad_request",
+      `There is no environment ${JSON.stringify(environment.slice(0, 100))}: use production or preview.`,
+    );
+  }
+  const deploymentId = stringOf(body, "deploymentId");
+  return {
+    name: stringOf(body, "name"),
+    project: stringOf(body, "project"),
+    source: deploymentId === null ? { files: ((body["files"] as unknown[] | undefined) ?? []).map(parseFile) } : { deploymentId },
+    target: body["target"] === "production" || environment === "production" ? "production" : "preview",
+    prebuilt: query["prebuilt"] === "1",
+    force: query["forceNew"] === "1" && deploymentId === null,
+    env: stringsOf(body, "env"),
+    buildEnv: isObject(build) ? stringsOf(build, "env") : {},
+    settings: isObject(settings) ? settingsOf(settings) : {},
+    meta: { ...gitMeta(body["gitMetadata"]), ...stringsOf(body, "meta") },
+    autoAssign: body["autoAssignCustomDomains"] !== false,
+  };
+}
+
+/** What a client knows of the commit it deploys, as metadata to filter by. Only a Git host's word makes a branch's deployment. */
+function gitMeta(git: unknown): Record<string, string> {
+  if (!isObject(git)) return {};
+  const names = {
+    commitRef: "gitCommitRef",
+    commitSha: "gitCommitSha",
+    commitMessage: "gitCommitMessage",
+    commitAuthorName: "gitCommitAuthorName",
+  };
+  const known = Object.entries(names).filter(([name]) => typeof git[name] === "string");
+  const meta = Object.fromEntries(known.map(([name, key]) => [key, (git[name] as string).slice(0, 2048)]));
+  return git["dirty"] === true ? { ...meta, gitDirty: "1" } : meta;
 }
 
 function parseFile(value: unknown, index: number): RequestedFile {

@@ -1,43 +1,57 @@
-/** What was captured: build events and Function lines, as newline-delimited JSON that may be followed. */
+/** What was captured: build events and Function lines, as newline-delimited JSON that may be followed; requests by page. */
 import { Readable } from "node:stream";
-import type { Endpoint, EndpointCall } from "./endpoint.ts";
 import { isFinal } from "../deploy/deploy.ts";
-import type { Deployment, LogLine, StoredLogLine } from "../model.ts";
-import { findDeployment, listAliases } from "../store/deployments.ts";
 import type { LogQuery } from "../logs/log-store.ts";
-import { theDeployment } from "./deployments.ts";
+import type { Deployment, LogLine, StoredLogLine } from "../model.ts";
+import { listAliases } from "../store/aliases.ts";
+import { findDeployment } from "../store/deployments.ts";
+import { ofDeployment, type DeploymentCall, type Endpoint, type EndpointCall } from "./endpoint.ts";
+import { count, oneOf, string, time, timeOf } from "./schema.ts";
 
 /** How often a followed deployment is asked whether it is final: the longest that the last line is late. */
 const statePollMs = 50;
 
 export const logEndpoints: readonly Endpoint[] = [
-  {
+  ofDeployment({
     // The official client opens it beside its poll, and again after a failure until the line with the error has come.
     method: "GET",
-    path: "/deployments/:idOrHost/events",
+    path: "/deployments/:deployment/events",
+    summary: "Lines of a deployment's build; with `follow=1` until it is final",
+    access: "read",
+    query: { follow: string, format: string, direction: string, limit: string, name: string },
     async handle(call) {
-      const deployment = await theDeployment(call);
+      const { deployment } = call;
       if (call.query["follow"] === "1") return ndjson(followBuild(call, deployment));
       const { lines } = await call.context.logs.query({ deploymentId: deployment.id, source: "build" });
       const events = lines.map((line) => eventJson(line, deployment));
       return call.query["format"] === "lines" ? ndjson(Readable.from(events)) : events;
     },
-  },
-  {
+  }),
+  ofDeployment({
     method: "GET",
-    path: "/projects/:projectId/deployments/:idOrHost/runtime-logs",
-    async handle(call) {
-      const deployment = await theDeployment(call);
-      return ndjson(follow(call, { deploymentId: deployment.id, source: "function" }, (line) => runtimeLogJson(line, deployment)));
-    },
-  },
-  {
+    path: "/projects/:project/deployments/:deployment/runtime-logs",
+    summary: "Lines of a deployment's Functions as they come",
+    access: "read",
+    query: { format: string },
+    handle: async (call) =>
+      ndjson(follow(call, { deploymentId: call.deployment.id, source: "function" }, (line) => runtimeLogJson(line, call.deployment))),
+  }),
+  ofDeployment({
     // Our own client's: build and Function lines alike, as they are kept.
     method: "GET",
-    path: "/mayfly/deployments/:idOrHost/logs",
+    path: "/mayfly/deployments/:deployment/logs",
+    summary: "Lines of a deployment's build and Functions as they are kept; with `follow=1` as they come",
+    access: "read",
+    query: {
+      source: oneOf("build", "function"),
+      functionName: string,
+      requestId: string,
+      since: time,
+      limit: count,
+      follow: oneOf("0", "1"),
+    },
     async handle(call) {
-      const deployment = await theDeployment(call);
-      const query = parseLogQuery(deployment.id, call.query);
+      const query = parseLogQuery(call);
       const { lines, dropped } = await call.context.logs.query(query);
       const head = [...(dropped > 0 ? [{ dropped }] : []), ...lines];
       if (call.query["follow"] !== "1") return ndjson(Readable.from(head));
@@ -49,16 +63,17 @@ export const logEndpoints: readonly Endpoint[] = [
         })(),
       );
     },
-  },
+  }),
 ];
 
-function parseLogQuery(deploymentId: string, query: EndpointCall["query"]): LogQuery {
+function parseLogQuery({ deployment, query }: DeploymentCall): LogQuery {
+  const sinceMs = timeOf(query, "since");
   return {
-    deploymentId,
+    deploymentId: deployment.id,
     ...(query["source"] === "build" || query["source"] === "function" ? { source: query["source"] } : {}),
     ...(query["functionName"] === undefined ? {} : { functionName: query["functionName"] }),
     ...(query["requestId"] === undefined ? {} : { invocationId: query["requestId"] }),
-    ...(Number(query["since"]) > 0 ? { sinceMs: Number(query["since"]) } : {}),
+    ...(sinceMs === undefined ? {} : { sinceMs }),
     ...(Number(query["limit"]) > 0 ? { limit: Number(query["limit"]) } : {}),
   };
 }

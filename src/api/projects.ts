@@ -1,51 +1,104 @@
-/** Projects, in the shapes that the official client reads. */
-import type { Endpoint } from "./endpoint.ts";
+/** Projects and their settings, in the shapes that the official client reads. */
+import { productionHost } from "../deploy/alias.ts";
 import { MayflyError } from "../errors.ts";
-import type { Project, ProjectSettings } from "../model.ts";
+import type { Project, Retention } from "../model.ts";
 import { isProjectName, projectName } from "../names.ts";
-import { deleteProject, listUnfinished } from "../store/deployments.ts";
-import { ensureProject, findProject, listProjects, noSettings } from "../store/projects.ts";
-import { optionalString, type JsonObject } from "./body.ts";
+import { findAlias, setAlias } from "../store/aliases.ts";
+import { deleteProject, findDeployment, listDeployments, listUnfinished } from "../store/deployments.ts";
+import { ensureProject, listProjects, noSettings, updateProject } from "../store/projects.ts";
+import { deploymentJson } from "./deployments.ts";
+import { ofProject, ofProjects, ofTeam, type Endpoint, type EndpointCall } from "./endpoint.ts";
+import { isObject, object, optional, pageSize, pagination, paging, string, stringOf, whole } from "./schema.ts";
+import { settingsOf, settingsSchema } from "./settings.ts";
 
-const listMax = 100;
+const latestMax = 10;
+
+const retentionSchema = object({ keepDeployments: optional(whole(1, 1_000_000)), previewDays: optional(whole(1, 36_500)) });
 
 export const projectEndpoints: readonly Endpoint[] = [
-  {
+  ofProjects({
     method: "GET",
     path: "/projects",
-    async handle({ context: { store }, identity: { team } }) {
-      const projects = await listProjects(store, team.id, listMax);
-      return { projects: projects.map(projectJson), pagination: { count: projects.length, next: null, prev: null } };
+    summary: "List projects, the last changed first",
+    access: "read",
+    query: { ...paging, search: string },
+    async handle({ context: { store }, identity: { team, token }, query }) {
+      const limit = pageSize(query);
+      const projects = await listProjects(store, {
+        teamId: team.id,
+        limit,
+        ...(token.projectId === null ? {} : { projectId: token.projectId }),
+        ...(query["search"] === undefined ? {} : { search: query["search"] }),
+        ...(Number(query["until"]) > 0 ? { untilMs: Number(query["until"]) } : {}),
+      });
+      return { projects: projects.map(projectJson), pagination: pagination(projects, limit, ({ updatedAt }) => updatedAt) };
     },
-  },
-  {
+  }),
+  ofTeam({
     method: "POST",
     path: "/projects",
-    async handle({ context: { store, clock }, identity: { team }, json }) {
-      const body = await json();
-      const name = optionalString(body, "name") ?? "";
-      if (!isProjectName(name))
-        throw new MayflyError("invalid_name", `${JSON.stringify(name.slice(0, 100))} is not a project name; ${suggestName(name)}`);
+    summary: "Create a project",
+    access: "write",
+    body: object({ ...settingsSchema, name: string }, "name"),
+    async handle({ context: { store, clock }, identity: { team }, body }) {
+      const name = stringOf(body, "name") ?? "";
+      checkName(name);
       const { project, created } = await ensureProject(store, team.id, name, { ...noSettings, ...settingsOf(body) }, clock.now());
       if (!created) throw new MayflyError("conflict", `There is a project ${name} already.`);
       return projectJson(project);
     },
-  },
-  {
+  }),
+  ofProject({
     method: "GET",
-    path: "/projects/:idOrName",
-    async handle({ context: { store }, identity: { team }, params }) {
-      const project = await findProject(store, team.id, params["idOrName"]!);
-      if (project === null) throw new MayflyError("not_found", "Project not found");
-      return projectJson(project);
+    path: "/projects/:project",
+    summary: "Get a project with its production and latest deployments",
+    access: "read",
+    query: { rollbackInfo: string },
+    async handle(call) {
+      const { project, context } = call;
+      const { store, config } = context;
+      const alias = await findAlias(store, project.teamId, productionHost(project.name, config.domain));
+      const production = alias === null ? null : await findDeployment(store, project.teamId, alias.deploymentId);
+      const latest = await listDeployments(store, { teamId: project.teamId, projectId: project.id, limit: latestMax });
+      return {
+        ...projectJson(project),
+        targets: production === null ? {} : { production: deploymentJson(call, production, []) },
+        latestDeployments: latest.map((deployment) => deploymentJson(call, deployment, [])),
+      };
     },
-  },
-  {
+  }),
+  ofProject({
+    method: "PATCH",
+    path: "/projects/:project",
+    summary: "Change a project's name, settings or retention",
+    access: "write",
+    body: object({ ...settingsSchema, name: string, retention: retentionSchema }),
+    async handle(call) {
+      const { project, body, context } = call;
+      const name = stringOf(body, "name");
+      if (name !== null) checkName(name);
+      const changed = await updateProject(
+        context.store,
+        project.id,
+        {
+          ...(name === null ? {} : { name }),
+          settings: settingsOf(body),
+          ...(isObject(body["retention"]) ? { retention: body["retention"] as Partial<Retention> } : {}),
+        },
+        context.clock.now(),
+      );
+      if (changed === "taken") throw new MayflyError("conflict", `There is a project ${name} already.`);
+      if (changed === null) throw new MayflyError("not_found", "Project not found");
+      if (changed.name !== project.name) await followName(call, project, changed);
+      return projectJson(changed);
+    },
+  }),
+  ofProject({
     method: "DELETE",
-    path: "/projects/:idOrName",
-    async handle({ context: { store, logs, usage }, queue, identity: { team }, params }) {
-      const project = await findProject(store, team.id, params["idOrName"]!);
-      if (project === null) throw new MayflyError("not_found", "Project not found");
+    path: "/projects/:project",
+    summary: "Delete a project with all that belongs to it",
+    access: "write",
+    async handle({ project, context: { store, logs, usage }, queue }) {
       for (const deployment of await listUnfinished(store)) {
         if (deployment.projectId === project.id) await queue.cancel(deployment.id);
       }
@@ -55,16 +108,24 @@ export const projectEndpoints: readonly Endpoint[] = [
       }
       return undefined;
     },
-  },
+  }),
+  ofProject({
+    method: "GET",
+    path: "/projects/:project/custom-environments",
+    summary: "Environments beside production, preview and development: there are none",
+    access: "read",
+    handle: async () => ({ environments: [] }),
+  }),
 ];
 
-/** The settings a body names, checked; those it leaves out are not in the result. */
-export function settingsOf(body: JsonObject): Partial<ProjectSettings> {
-  const settings: Partial<Record<keyof ProjectSettings, string | null>> = {};
-  for (const key of Object.keys(noSettings) as (keyof ProjectSettings)[]) {
-    if (body[key] !== undefined) settings[key] = optionalString(body, key);
-  }
-  return settings;
+/** The production host of the new name leads where that of the old one does, which stays. */
+async function followName({ context: { store, config, clock } }: EndpointCall, before: Project, after: Project): Promise<void> {
+  const alias = await findAlias(store, before.teamId, productionHost(before.name, config.domain));
+  if (alias?.projectId !== before.id) return;
+  const host = productionHost(after.name, config.domain);
+  const there = await findAlias(store, after.teamId, host);
+  if (there !== null && there.projectId !== after.id) return;
+  await setAlias(store, after.teamId, { host, deploymentId: alias.deploymentId, projectId: after.id }, clock.now());
 }
 
 function projectJson(project: Project) {
@@ -75,12 +136,18 @@ function projectJson(project: Project) {
     createdAt: project.createdAt,
     updatedAt: project.updatedAt,
     ...project.settings,
-    devCommand: null,
     nodeVersion: project.settings.nodeVersion ?? "24.x",
-    directoryListing: false,
+    retention: project.retention,
+    autoAssignCustomDomains: !project.productionPinned,
+    ...(project.lastAliasRequest === null ? {} : { lastAliasRequest: project.lastAliasRequest }),
     targets: {},
     latestDeployments: [],
   };
+}
+
+function checkName(name: string): void {
+  if (isProjectName(name)) return;
+  throw new MayflyError("invalid_name", `${JSON.stringify(name.slice(0, 100))} is not a project name; ${suggestName(name)}`);
 }
 
 function suggestName(name: string): string {

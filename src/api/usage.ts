@@ -1,9 +1,9 @@
 /** What the team's Functions have used, by time, Function and deployment. */
-import type { Endpoint, EndpointCall } from "./endpoint.ts";
 import { MayflyError } from "../errors.ts";
-import { findDeployment } from "../store/deployments.ts";
-import { findProject, listProjects } from "../store/projects.ts";
+import { listProjects } from "../store/projects.ts";
 import type { UsageAmounts, UsageRow } from "../usage/usage-store.ts";
+import { ofProjects, theDeployment, theProject, type Endpoint, type EndpointCall } from "./endpoint.ts";
+import { oneOf, string, time, timeOf } from "./schema.ts";
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
@@ -14,20 +14,30 @@ const rowsMax = 20_000;
 const projectNamesMax = 10_000;
 
 export const usageEndpoints: readonly Endpoint[] = [
-  {
+  ofProjects({
     method: "GET",
     path: "/mayfly/usage",
+    summary: "What Functions have used, by time, Function and deployment",
+    access: "read",
+    query: {
+      since: time,
+      until: time,
+      bucket: oneOf(...Object.keys(bucketsMs)),
+      groupBy: oneOf("function", "deployment"),
+      projectId: string,
+      app: string,
+      deploymentId: string,
+      functionName: string,
+    },
     async handle(call) {
       const { context, identity, query } = call;
       const teamId = identity.team.id;
-      const untilMs = parseTime(query, "until") ?? context.clock.now();
-      const sinceMs = parseTime(query, "since") ?? untilMs - sinceDefaultMs;
-      if (sinceMs >= untilMs) throw refuse("since", "before `until`");
+      const untilMs = timeOf(query, "until") ?? context.clock.now();
+      const sinceMs = timeOf(query, "since") ?? untilMs - sinceDefaultMs;
+      if (sinceMs >= untilMs) throw new MayflyError("bad_request", "Query parameter `since` must be before `until`.");
       const bucket = query["bucket"] ?? "hour";
-      const bucketMs = Object.hasOwn(bucketsMs, bucket) ? bucketsMs[bucket]! : null;
-      if (bucketMs === null) throw refuse("bucket", "minute, hour or day");
-      const groupBy = query["groupBy"];
-      if (groupBy !== undefined && groupBy !== "function" && groupBy !== "deployment") throw refuse("groupBy", "function or deployment");
+      const bucketMs = bucketsMs[bucket]!;
+      const groupBy = query["groupBy"] as "function" | "deployment" | undefined;
 
       const scope = await scopeOf(call);
       const rows = await context.usage.query({
@@ -42,7 +52,7 @@ export const usageEndpoints: readonly Endpoint[] = [
       if (rows.length > rowsMax) {
         throw new MayflyError("bad_request", `This would be more than ${rowsMax} rows: take a larger bucket or a shorter time.`);
       }
-      const names = new Map((await listProjects(context.store, teamId, projectNamesMax)).map(({ id, name }) => [id, name]));
+      const names = new Map((await listProjects(context.store, { teamId, limit: projectNamesMax })).map(({ id, name }) => [id, name]));
       return {
         since: sinceMs,
         until: untilMs,
@@ -51,34 +61,21 @@ export const usageEndpoints: readonly Endpoint[] = [
         totals: amountsJson(totalOf(rows)),
       };
     },
-  },
+  }),
 ];
 
-/** @throws MayflyError not_found, also for another team's */
-async function scopeOf({ context: { store }, identity: { team }, query }: EndpointCall) {
-  const nameOrId = query["projectId"] ?? query["app"];
-  const project = nameOrId === undefined ? undefined : await findProject(store, team.id, nameOrId);
-  if (project === null) throw new MayflyError("not_found", "Project not found");
-  const idOrHost = query["deploymentId"];
-  const deployment = idOrHost === undefined ? undefined : await findDeployment(store, team.id, idOrHost.toLowerCase());
-  if (deployment === null) throw new MayflyError("not_found", "Deployment not found");
+/** @throws MayflyError not_found, also for what the caller may not see */
+async function scopeOf(call: EndpointCall) {
+  const { identity, query } = call;
+  const nameOrId = query["projectId"] ?? query["app"] ?? identity.token.projectId ?? undefined;
+  const project = nameOrId === undefined ? undefined : await theProject(call, nameOrId);
+  const deployment = query["deploymentId"] === undefined ? undefined : await theDeployment(call, query["deploymentId"]);
   return {
     ...(project === undefined ? {} : { projectId: project.id }),
     ...(deployment === undefined ? {} : { deploymentId: deployment.id }),
     ...(query["functionName"] === undefined ? {} : { functionName: query["functionName"] }),
   };
 }
-
-/** Milliseconds since 1970, or a date (ISO 8601). */
-function parseTime(query: EndpointCall["query"], name: string): number | undefined {
-  const text = query[name];
-  if (text === undefined) return undefined;
-  const timestampMs = /^\d{1,15}$/.test(text) ? Number(text) : Date.parse(text);
-  if (Number.isNaN(timestampMs)) throw refuse(name, "milliseconds since 1970 or a date");
-  return timestampMs;
-}
-
-const refuse = (name: string, expected: string) => new MayflyError("bad_request", `Query parameter \`${name}\` must be ${expected}.`);
 
 function rowJson(row: UsageRow) {
   const { startMs, projectId, deploymentId, functionName } = row;

@@ -34,6 +34,8 @@ export interface BuildRequest {
   readonly deployment: Pick<Deployment, "id" | "host" | "projectId" | "target">;
   /** Environment of the build. */
   readonly buildEnv: Readonly<Record<string, string>>;
+  /** Of the platform, no secrets: `VERCEL_GIT_COMMIT_SHA` and its like. */
+  readonly systemEnv?: Readonly<Record<string, string>>;
   /** Environment of the Functions: only to be masked in the log. */
   readonly env: Readonly<Record<string, string>>;
   readonly sandboxes: SandboxDriver;
@@ -275,6 +277,7 @@ function buildEnvironment(request: BuildRequest): Readonly<Record<string, string
   const registry = config.npmRegistry;
   return {
     ...Object.fromEntries(own),
+    ...request.systemEnv,
     CI: "1",
     VERCEL: "1",
     NOW_BUILDER: "1",

@@ -53,6 +53,9 @@ const noSettings: ProjectSettings = {
   outputDirectory: null,
   rootDirectory: null,
   nodeVersion: null,
+  devCommand: null,
+  commandForIgnoringBuildStep: null,
+  directoryListing: false,
 };
 
 /** Package managers are fetched once for all test runs. */

@@ -3,15 +3,14 @@
  * When this has returned a deployment, it is on disk and will end in a final state whatever happens to the process.
  */
 import { MayflyError } from "../errors.ts";
-import type { Deployment, FileRef, ProjectSettings, Sealed, SourceTree, Target } from "../model.ts";
+import type { Deployment, Digest, FileRef, GitSource, Project, ProjectSettings, SourceTree, Target } from "../model.ts";
 import { checkFilePath, newDeploymentId, projectName } from "../names.ts";
-import { hasProduction, insertDeployment } from "../store/deployments.ts";
+import { findDeployment, hasProduction, insertDeployment, type IdempotencyKey } from "../store/deployments.ts";
 import { ensureProject, findProject, noSettings } from "../store/projects.ts";
-import { envPlace } from "../store/seal.ts";
-import type { Identity } from "../store/teams.ts";
 import { findUploads } from "../store/uploads.ts";
 import { immutableHost } from "./alias.ts";
 import type { DeployContext } from "./deploy.ts";
+import { givenEnvironment, projectVariables, sealEnvironment, systemEnvironment } from "./environment.ts";
 import { refuseFullDisk } from "./upload.ts";
 
 /** A file as the client names it: by the SHA-1 of an upload, or with its bytes. */
@@ -21,77 +20,138 @@ export interface RequestedFile {
   readonly content: { readonly sha1: string; readonly size: number } | { readonly bytes: Buffer };
 }
 
+/** What is deployed: files that a client names, a tree whose blobs are stored, or an earlier deployment once more. */
+export type CreateSource =
+  | { readonly files: readonly RequestedFile[] }
+  | { readonly tree: SourceTree; readonly git: GitSource | null }
+  | { readonly deploymentId: string };
+
 export interface CreateRequest {
   readonly name: string | null;
   /** Id or name of an existing project; the name makes one when there is none. */
   readonly project: string | null;
-  readonly files: readonly RequestedFile[];
+  readonly source: CreateSource;
+  /** The first deployment of a project becomes production, unless it comes from a Git host. */
   readonly target: Target;
   readonly prebuilt: boolean;
   readonly force: boolean;
+  /** Beside the project's variables; they win over those. */
   readonly env: Readonly<Record<string, string>>;
   readonly buildEnv: Readonly<Record<string, string>>;
   readonly settings: Partial<ProjectSettings>;
   readonly meta: Readonly<Record<string, string>>;
+  /** false: it becomes production only by a promote. Absent: true. */
+  readonly autoAssign?: boolean;
+  /** A repeated call with the same key yields the deployment of the first. */
+  readonly idempotencyKey?: IdempotencyKey;
+}
+
+/** Who makes it. */
+export interface Creator {
+  readonly teamId: string;
+  readonly userId: string;
+  /** The only project that it may be made in; null: any of the team's. */
+  readonly projectId: string | null;
 }
 
 /**
  * @throws MayflyError missing_files (details.missing: SHA-1s to upload first), no_files, too_many_files, invalid_path,
- * invalid_file, invalid_name, invalid_env, size_mismatch, payload_too_large, disk_full, not_found (project id)
+ * invalid_file, invalid_name, invalid_env, size_mismatch, payload_too_large, disk_full, not_found (project, deployment),
+ * forbidden (another project than the creator may use)
  */
-export async function createDeployment(context: DeployContext, identity: Identity, request: CreateRequest): Promise<Deployment> {
-  const { config, store, clock, blobs, seal } = context;
+export async function createDeployment(context: DeployContext, creator: Creator, request: CreateRequest): Promise<Deployment> {
+  const { config, store, clock, seal } = context;
   await refuseFullDisk(context);
-  checkFiles(request.files, config);
-  checkEnv(request, config.envBytesMax);
-  const tree = await resolveFiles(context, identity.team.id, request.files);
-
-  const project = await resolveProject(context, identity.team.id, request);
+  const source = await resolveSource(context, creator.teamId, request);
+  const project = await resolveProject(context, creator, request, source.origin);
+  const { origin, git } = source;
   const id = newDeploymentId();
-  const sealAll = (env: Readonly<Record<string, string>>): Record<string, Sealed> =>
-    Object.fromEntries(Object.entries(env).map(([name, value]) => [name, seal.close(value, envPlace(id, name))]));
-  const source = await blobs.put(JSON.stringify(tree));
-  const now = clock.now();
-  const first = !(await hasProduction(store, project.id));
+  const target = git === null && !(await hasProduction(store, project.id)) ? "production" : request.target;
+  const given = origin === null ? { env: {}, buildEnv: {} } : givenEnvironment(seal, origin);
   const deployment: Deployment = {
     id,
-    teamId: identity.team.id,
+    teamId: creator.teamId,
     projectId: project.id,
     name: project.name,
     host: immutableHost(project.name, config.domain),
-    target: first ? "production" : request.target,
+    target,
     state: "QUEUED",
-    creatorId: identity.user.id,
-    meta: request.meta,
-    createdAt: now,
+    creatorId: creator.userId,
+    meta: { ...origin?.meta, ...request.meta },
+    createdAt: clock.now(),
     buildingAt: null,
     readyAt: null,
     errorCode: null,
     errorMessage: null,
     sourceDigest: source.digest,
     manifestDigest: null,
+    git,
+    promotedAt: null,
     request: {
-      settings: { ...project.settings, ...request.settings },
-      prebuilt: request.prebuilt,
+      settings: { ...settingsOf(project, origin), ...request.settings },
+      prebuilt: origin?.request.prebuilt ?? request.prebuilt,
       force: request.force,
-      env: sealAll(request.env),
-      buildEnv: sealAll(request.buildEnv),
+      ...sealEnvironment(context, id, await projectVariables(store, project.id, target, git), {
+        env: { ...given.env, ...request.env },
+        buildEnv: { ...given.buildEnv, ...request.buildEnv },
+      }),
+      systemEnv: systemEnvironment(project, id, git, config.domain),
+      ...(request.autoAssign === false ? { autoAssign: false } : {}),
+      ...(origin === null ? {} : { originId: origin.id }),
     },
     summary: null,
     attempts: 0,
   };
-  await insertDeployment(store, deployment);
-  return deployment;
+  return insertDeployment(store, deployment, request.idempotencyKey);
 }
 
-async function resolveProject({ store, clock }: DeployContext, teamId: string, request: CreateRequest) {
-  if (request.project !== null) {
-    const project = await findProject(store, teamId, request.project);
-    if (project !== null) return project;
-    if (request.project.startsWith("prj_")) throw new MayflyError("not_found", `Project ${JSON.stringify(request.project)} not found.`);
+/** A deployment done again has its own settings, but for those that the project has set. */
+function settingsOf({ settings }: Project, origin: Deployment | null): ProjectSettings {
+  if (origin === null) return settings;
+  return { ...origin.request.settings, ...Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null)) };
+}
+
+interface ResolvedSource {
+  readonly digest: Digest;
+  readonly git: GitSource | null;
+  /** The deployment that is done again. */
+  readonly origin: Deployment | null;
+}
+
+async function resolveSource(context: DeployContext, teamId: string, { source }: CreateRequest): Promise<ResolvedSource> {
+  if ("deploymentId" in source) {
+    const origin = await findDeployment(context.store, teamId, source.deploymentId);
+    if (origin === null) throw new MayflyError("not_found", "Deployment not found");
+    return { digest: origin.sourceDigest, git: origin.git, origin };
   }
-  const name = projectName(request.name ?? request.project ?? "");
-  return (await ensureProject(store, teamId, name, { ...noSettings, ...request.settings }, clock.now())).project;
+  const put = async (tree: SourceTree) => (await context.blobs.put(JSON.stringify(tree))).digest;
+  if ("tree" in source) return { digest: await put(source.tree), git: source.git, origin: null };
+  checkFiles(source.files, context.config);
+  return { digest: await put(await resolveFiles(context, teamId, source.files)), git: null, origin: null };
+}
+
+async function resolveProject(
+  { store, clock }: DeployContext,
+  { teamId, projectId }: Creator,
+  request: CreateRequest,
+  origin: Deployment | null,
+): Promise<Project> {
+  const asked = origin?.projectId ?? request.project;
+  let project = asked === null ? null : await findProject(store, teamId, asked);
+  if (project === null && asked?.startsWith("prj_") === true) {
+    throw new MayflyError("not_found", `Project ${JSON.stringify(asked.slice(0, 100))} not found.`);
+  }
+  if (project === null) {
+    const name = projectName(request.name ?? asked ?? "");
+    project =
+      projectId === null
+        ? (await ensureProject(store, teamId, name, { ...noSettings, ...request.settings }, clock.now())).project
+        : await findProject(store, teamId, name);
+  }
+  if (project === null || (projectId !== null && projectId !== project.id)) {
+    throw new MayflyError("forbidden", "This token is for another project.");
+  }
+  return project;
 }
 
 function checkFiles(files: readonly RequestedFile[], config: DeployContext["config"]): void {
@@ -140,19 +200,4 @@ async function resolveFiles(context: DeployContext, teamId: string, files: reado
     entries.push([path, { digest, size, mode }]);
   }
   return Object.fromEntries(entries);
-}
-
-function checkEnv({ env, buildEnv }: CreateRequest, bytesMax: number): void {
-  for (const variables of [env, buildEnv]) {
-    let bytes = 0;
-    for (const [name, value] of Object.entries(variables)) {
-      if (!/^[A-Za-z_][A-Za-z0-9_]{0,255}$/.test(name)) {
-        throw new MayflyError("invalid_env", `${JSON.stringify(name.slice(0, 100))} cannot be the name of an environment variable.`);
-      }
-      if (value.includes("\0")) throw new MayflyError("invalid_env", `The value of ${name} has a NUL character.`);
-      bytes += name.length + Buffer.byteLength(value);
-    }
-    if (bytes > bytesMax)
-      throw new MayflyError("invalid_env", `Environment variables may have ${bytesMax} bytes together; these have ${bytes}.`);
-  }
 }

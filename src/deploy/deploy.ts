@@ -14,10 +14,11 @@ import type { LogStore } from "../logs/log-store.ts";
 import type { BuildSummary, Deployment, DeploymentState, Digest, LogLine, Manifest, Sealed, SourceTree } from "../model.ts";
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { beginBuilding, findDeploymentById, finishReady, finishUnready } from "../store/deployments.ts";
+import { findProjectById } from "../store/projects.ts";
 import { envPlace, type Seal } from "../store/seal.ts";
 import type { Store } from "../store/store.ts";
 import type { UsageStore } from "../usage/usage-store.ts";
-import { aliasHostsOf } from "./alias.ts";
+import { hostsOf } from "./alias.ts";
 
 /** What the control plane's work needs; platform.ts makes it. */
 export interface DeployContext {
@@ -95,6 +96,7 @@ function buildStep(
     deployment,
     env: unseal(deployment.request.env),
     buildEnv: unseal(deployment.request.buildEnv),
+    systemEnv: deployment.request.systemEnv ?? {},
     sandboxes,
     blobs,
     toolchains,
@@ -119,6 +121,8 @@ async function storeStep({ blobs }: DeployContext, deployment: Deployment, resul
     createdAt: deployment.createdAt,
     ...parts,
     env: deployment.request.env,
+    ...(deployment.request.systemEnv === undefined ? {} : { systemEnv: deployment.request.systemEnv }),
+    ...(deployment.request.settings.directoryListing ? { directoryListing: true } : {}),
   };
   return (await blobs.put(JSON.stringify(manifest))).digest;
 }
@@ -126,7 +130,9 @@ async function storeStep({ blobs }: DeployContext, deployment: Deployment, resul
 async function readyStep(context: DeployContext, deployment: Deployment, manifestDigest: Digest, summary: BuildSummary): Promise<void> {
   const { store, logs, clock, config } = context;
   await logs.flush(); // whoever sees READY can read the whole log
-  await finishReady(store, deployment.id, { manifestDigest, summary, aliasHosts: aliasHostsOf(deployment, config.domain) }, clock.now());
+  const project = await findProjectById(store, deployment.projectId); // it may have another name by now
+  const hosts = hostsOf(deployment, project?.name ?? deployment.name, config.domain);
+  await finishReady(store, deployment.id, { manifestDigest, summary, ...hosts }, clock.now());
 }
 
 async function failStep(context: DeployContext, deployment: Deployment, error: unknown): Promise<void> {

@@ -463,6 +463,7 @@ export class Pools implements Functions {
       TZ: ":UTC",
       ...spec.environment,
       ...this.#options.unseal(manifest),
+      ...manifest.systemEnv,
       VERCEL: "1",
       VERCEL_ENV: manifest.target,
       VERCEL_URL: manifest.host,

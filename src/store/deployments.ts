@@ -2,13 +2,78 @@
  * Deployments and their way through the states of model.ts. Every transition is one conditional UPDATE, so two writers
  * cannot both make it, and READY comes in the same transaction as the aliases: whoever reads sees all of it or nothing.
  */
-import type { Selectable, Transaction } from "kysely";
-import type { Alias, BuildSummary, Deployment, DeploymentRequest, DeploymentState, Digest, Target, TimestampMs } from "../model.ts";
+import { sql, type Kysely, type Selectable } from "kysely";
+import { MayflyError } from "../errors.ts";
+import type { BuildSummary, Deployment, DeploymentRequest, DeploymentState, Digest, GitSource, Target, TimestampMs } from "../model.ts";
+import { takeHosts } from "./aliases.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
 
-export async function insertDeployment(store: Store, deployment: Deployment): Promise<void> {
-  await store.db
+/** What a client sends to make a call repeatable, and the digest of what it asked for with it. */
+export interface IdempotencyKey {
+  readonly key: string;
+  readonly requestDigest: string;
+}
+
+/**
+ * Writes a deployment down.
+ * @returns it, or the one that was made before with the same key
+ * @throws MayflyError conflict: the key was used for another request
+ */
+export async function insertDeployment(store: Store, deployment: Deployment, idempotency?: IdempotencyKey): Promise<Deployment> {
+  return store.db.transaction().execute(async (trx) => {
+    if (idempotency !== undefined) {
+      const { key, requestDigest } = idempotency;
+      const { numInsertedOrUpdatedRows } = await trx
+        .insertInto("idempotency_keys")
+        .values({
+          team_id: deployment.teamId,
+          key,
+          request_digest: requestDigest,
+          deployment_id: deployment.id,
+          created_at: deployment.createdAt,
+        })
+        .onConflict((conflict) => conflict.columns(["team_id", "key"]).doNothing())
+        .executeTakeFirst();
+      if (numInsertedOrUpdatedRows === 0n) return deploymentOfKey(trx, deployment.teamId, idempotency);
+    }
+    await insertRow(trx, deployment);
+    return deployment;
+  });
+}
+
+/** The deployment that a key has made; null: the key is new. @throws MayflyError conflict */
+export async function findByIdempotencyKey(store: Store, teamId: string, idempotency: IdempotencyKey): Promise<Deployment | null> {
+  const row = await store.db
+    .selectFrom("idempotency_keys")
+    .select("key")
+    .where("team_id", "=", teamId)
+    .where("key", "=", idempotency.key)
+    .executeTakeFirst();
+  return row === undefined ? null : deploymentOfKey(store.db, teamId, idempotency);
+}
+
+async function deploymentOfKey(db: Kysely<Tables>, teamId: string, { key, requestDigest }: IdempotencyKey): Promise<Deployment> {
+  const row = await db
+    .selectFrom("idempotency_keys")
+    .innerJoin("deployments", "deployments.id", "idempotency_keys.deployment_id")
+    .selectAll("deployments")
+    .select("idempotency_keys.request_digest")
+    .where("idempotency_keys.team_id", "=", teamId)
+    .where("key", "=", key)
+    .executeTakeFirst();
+  if (row === undefined) throw new MayflyError("conflict", "The deployment that this Idempotency-Key made has been deleted.");
+  if (row.request_digest !== requestDigest) throw new MayflyError("conflict", "This Idempotency-Key was used for another request.");
+  return toDeployment(row);
+}
+
+/** Keys made before are forgotten. */
+export async function deleteIdempotencyKeys(store: Store, beforeMs: TimestampMs): Promise<void> {
+  await store.db.deleteFrom("idempotency_keys").where("created_at", "<", beforeMs).execute();
+}
+
+async function insertRow(db: Kysely<Tables>, deployment: Deployment): Promise<void> {
+  await db
     .insertInto("deployments")
     .values({
       id: deployment.id,
@@ -30,6 +95,9 @@ export async function insertDeployment(store: Store, deployment: Deployment): Pr
       request: JSON.stringify(deployment.request),
       summary: JSON.stringify(deployment.summary),
       attempts: deployment.attempts,
+      git: deployment.git === null ? null : JSON.stringify(deployment.git),
+      branch: deployment.git?.branch ?? null,
+      promoted_at: deployment.promotedAt,
     })
     .execute();
 }
@@ -61,9 +129,15 @@ export interface DeploymentQuery {
   readonly teamId: string;
   readonly projectId?: string;
   readonly target?: Target;
-  readonly state?: DeploymentState;
+  readonly states?: readonly DeploymentState[];
+  readonly branch?: string;
+  readonly creatorId?: string;
+  /** Only those with all of these. */
+  readonly meta?: Readonly<Record<string, string>>;
   /** Only those made before. */
   readonly untilMs?: TimestampMs;
+  /** Only those made at or after. */
+  readonly sinceMs?: TimestampMs;
   readonly limit: number;
 }
 
@@ -72,8 +146,14 @@ export async function listDeployments(store: Store, query: DeploymentQuery): Pro
   let select = store.db.selectFrom("deployments").selectAll().where("team_id", "=", query.teamId);
   if (query.projectId !== undefined) select = select.where("project_id", "=", query.projectId);
   if (query.target !== undefined) select = select.where("target", "=", query.target);
-  if (query.state !== undefined) select = select.where("state", "=", query.state);
+  if (query.states !== undefined) select = select.where("state", "in", query.states);
+  if (query.branch !== undefined) select = select.where("branch", "=", query.branch);
+  if (query.creatorId !== undefined) select = select.where("creator_id", "=", query.creatorId);
   if (query.untilMs !== undefined) select = select.where("created_at", "<", query.untilMs);
+  if (query.sinceMs !== undefined) select = select.where("created_at", ">=", query.sinceMs);
+  for (const [key, value] of Object.entries(query.meta ?? {})) {
+    select = select.where(sql<string>`json_extract(meta, ${`$.${JSON.stringify(key)}`})`, "=", value);
+  }
   const rows = await select.orderBy("created_at", "desc").orderBy("id").limit(query.limit).execute();
   return rows.map(toDeployment);
 }
@@ -101,11 +181,11 @@ export async function beginBuilding(store: Store, id: string, now: TimestampMs):
   return result.numUpdatedRows === 1n;
 }
 
-/** BUILDING → READY, and its aliases point to it; false when it was canceled meanwhile. */
+/** BUILDING → READY, and it has taken the hosts it may take (aliases.ts); false when it was canceled meanwhile. */
 export async function finishReady(
   store: Store,
   id: string,
-  done: { manifestDigest: Digest; summary: BuildSummary; aliasHosts: readonly string[] },
+  done: { manifestDigest: Digest; summary: BuildSummary; branchHost: string | null; productionHost: string | null },
   now: TimestampMs,
 ): Promise<boolean> {
   return store.db.transaction().execute(async (trx) => {
@@ -114,12 +194,12 @@ export async function finishReady(
       .set({ state: "READY", ready_at: now, manifest_digest: done.manifestDigest, summary: JSON.stringify(done.summary) })
       .where("id", "=", id)
       .where("state", "=", "BUILDING")
-      .returning(["project_id"])
+      .returning(["project_id", "created_at", "branch"])
       .executeTakeFirst();
     if (result === undefined) return false;
-    for (const host of done.aliasHosts) {
-      await pointAlias(trx, { host, deploymentId: id, projectId: result.project_id, createdAt: now });
-    }
+    const { branchHost, productionHost } = done;
+    const { project_id: projectId, created_at: createdAt, branch } = result;
+    await takeHosts(trx, { id, projectId, createdAt, branch, branchHost, productionHost }, now);
     return true;
   });
 }
@@ -154,17 +234,13 @@ export async function deleteProject(store: Store, projectId: string): Promise<st
   return store.db.transaction().execute(async (trx) => {
     const rows = await trx.selectFrom("deployments").select("id").where("project_id", "=", projectId).execute();
     await trx.deleteFrom("aliases").where("project_id", "=", projectId).execute();
-    await trx.deleteFrom("deployments").where("project_id", "=", projectId).execute();
+    for (const table of ["variables", "project_domains", "cron_runs", "deployments"] as const) {
+      await trx.deleteFrom(table).where("project_id", "=", projectId).execute();
+    }
+    await trx.deleteFrom("tokens").where("project_id", "=", projectId).execute();
     await trx.deleteFrom("projects").where("id", "=", projectId).execute();
     return rows.map((row) => row.id);
   });
-}
-
-/** Hosts that point to a deployment, or to any of a project's. */
-export async function listAliases(store: Store, of: { deploymentId: string } | { projectId: string }): Promise<Alias[]> {
-  const [column, value] = "deploymentId" in of ? (["deployment_id", of.deploymentId] as const) : (["project_id", of.projectId] as const);
-  const rows = await store.db.selectFrom("aliases").selectAll().where(column, "=", value).orderBy("host").execute();
-  return rows.map((row) => ({ host: row.host, deploymentId: row.deployment_id, projectId: row.project_id, createdAt: row.created_at }));
 }
 
 /** Whether a deployment of the project has ever been READY for production: the first one becomes production by itself. */
@@ -177,20 +253,6 @@ export async function hasProduction(store: Store, projectId: string): Promise<bo
     .where("state", "in", ["QUEUED", "BUILDING", "READY"])
     .executeTakeFirst();
   return row !== undefined;
-}
-
-async function pointAlias(trx: Transaction<Tables>, alias: Alias): Promise<void> {
-  await trx
-    .insertInto("aliases")
-    .values({ host: alias.host, deployment_id: alias.deploymentId, project_id: alias.projectId, created_at: alias.createdAt })
-    .onConflict((conflict) =>
-      conflict.column("host").doUpdateSet({
-        deployment_id: alias.deploymentId,
-        project_id: alias.projectId,
-        created_at: alias.createdAt,
-      }),
-    )
-    .execute();
 }
 
 function toDeployment(row: Selectable<Tables["deployments"]>): Deployment {
@@ -214,5 +276,7 @@ function toDeployment(row: Selectable<Tables["deployments"]>): Deployment {
     request: JSON.parse(row.request) as DeploymentRequest,
     summary: JSON.parse(row.summary ?? "null") as BuildSummary | null,
     attempts: row.attempts,
+    git: JSON.parse(row.git ?? "null") as GitSource | null,
+    promotedAt: row.promoted_at,
   };
 }

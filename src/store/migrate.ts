@@ -3,10 +3,11 @@ import { sql, type Kysely } from "kysely";
 import { MayflyError } from "../errors.ts";
 import * as begin from "./migrations/001-begin.ts";
 import * as cachePurges from "./migrations/002-cache-purges.ts";
+import * as projectsAtWork from "./migrations/003-projects-at-work.ts";
 import type { Tables } from "./tables.ts";
 
 /** In order; the place in the list is the version. */
-const migrations = [begin, cachePurges];
+const migrations = [begin, cachePurges, projectsAtWork];
 
 /**
  * Call it in a transaction that keeps other writers out.

@@ -46,6 +46,9 @@ export function openSeal(keyPath: string): Seal {
 /** The place of a deployment's variable. */
 export const envPlace = (deploymentId: string, name: string): string => `${deploymentId}/${name}`;
 
+/** The place of a project's variable. */
+export const variablePlace = (projectId: string, name: string): string => `${projectId}/${name}`;
+
 function readKey(path: string): Buffer | null {
   try {
     const key = Buffer.from(readFileSync(path, "utf8").trim(), "base64");

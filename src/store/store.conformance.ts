@@ -7,26 +7,28 @@ import * as deployments from "./deployments.ts";
 import { ensureProject, findProject, listProjects, noSettings } from "./projects.ts";
 import { addPurges, everyProject, listPurges, purgesMax } from "./purges.ts";
 import type { Store } from "./store.ts";
-import { createToken, ensureFirstIdentity, findIdentity, type Identity } from "./teams.ts";
+import { ensureFirstIdentity } from "./teams.ts";
+import { createToken, findIdentity, fullGrant, listTokens, revokeToken, type Identity } from "./tokens.ts";
 import { findUploads, recordUpload } from "./uploads.ts";
 
 /** `open` opens one place again and again: what one store commits, the other must see. `fresh` begins an empty place. */
 export function storeConformance(name: string, fresh: () => { open: () => Promise<Store> }): void {
-  const withStore = (test: (store: Store, identity: Identity, again: () => Promise<Store>) => Promise<void>) => async () => {
-    const { open } = fresh();
-    const opened: Store[] = [];
-    const again = async () => {
-      const store = await open();
-      opened.push(store);
-      return store;
+  const withStore =
+    (test: (store: Store, identity: Pick<Identity, "user" | "team">, again: () => Promise<Store>) => Promise<void>) => async () => {
+      const { open } = fresh();
+      const opened: Store[] = [];
+      const again = async () => {
+        const store = await open();
+        opened.push(store);
+        return store;
+      };
+      try {
+        const store = await again();
+        await test(store, await ensureFirstIdentity(store, "ann"), again);
+      } finally {
+        for (const store of opened) await store.close();
+      }
     };
-    try {
-      const store = await again();
-      await test(store, await ensureFirstIdentity(store, "ann"), again);
-    } finally {
-      for (const store of opened) await store.close();
-    }
-  };
 
   describe(`store: ${name}`, () => {
     it(
@@ -34,11 +36,19 @@ export function storeConformance(name: string, fresh: () => { open: () => Promis
       withStore(async (store, identity, again) => {
         const other = await again();
         assert.deepEqual(await ensureFirstIdentity(other, "bob"), identity);
-        const token = await createToken(store, identity, "test", 1);
-        assert.match(token, /^\w+$/);
-        assert.deepEqual(await findIdentity(other, token), identity);
-        assert.equal(await findIdentity(other, `${token}x`), null);
-        assert.equal(await findIdentity(other, ""), null);
+        const { text, token } = await createToken(store, identity, { ...fullGrant("test"), expiresAt: 100 }, 1);
+        assert.match(text, /^\w+$/);
+        assert.deepEqual(await findIdentity(other, text, 2), { ...identity, role: "OWNER", token });
+        assert.equal(await findIdentity(other, text, 100), null, "it has expired");
+        assert.equal(await findIdentity(other, `${text}x`, 2), null);
+        assert.equal(await findIdentity(other, "", 2), null);
+        assert.deepEqual(
+          (await listTokens(store, identity.team.id)).map(({ id, usedAt }) => [id, usedAt]),
+          [[token.id, 2]],
+        );
+        assert.equal(await revokeToken(store, "team_other", token.id), false);
+        assert.equal(await revokeToken(store, identity.team.id, token.id), true);
+        assert.equal(await findIdentity(other, text, 2), null, "it was revoked");
       }),
     );
 
@@ -55,7 +65,7 @@ export function storeConformance(name: string, fresh: () => { open: () => Promis
         assert.equal(found?.settings.framework, "nextjs");
         assert.deepEqual(await findProject(store, team.id, found.id), found);
         assert.equal(await findProject(store, "team_other", found.id), null);
-        assert.deepEqual(await listProjects(store, team.id, 10), [found]);
+        assert.deepEqual(await listProjects(store, { teamId: team.id, limit: 10 }), [found]);
       }),
     );
 
@@ -109,7 +119,7 @@ export function storeConformance(name: string, fresh: () => { open: () => Promis
           [second.id, first.id],
         );
         assert.deepEqual(
-          (await deployments.listDeployments(store, { ...query, state: "READY", untilMs: 2 })).map(({ id }) => id),
+          (await deployments.listDeployments(store, { ...query, states: ["READY"], untilMs: 2 })).map(({ id }) => id),
           [first.id],
         );
         await deployments.deleteDeployments(store, [first.id]);
@@ -149,7 +159,12 @@ export function storeConformance(name: string, fresh: () => { open: () => Promis
   });
 }
 
-const done = { manifestDigest: "m", summary: { functions: 2, built: 1, cached: 1, ms: 5 }, aliasHosts: ["site.localhost"] };
+const done = {
+  manifestDigest: "m",
+  summary: { functions: 2, built: 1, cached: 1, ms: 5 },
+  branchHost: null,
+  productionHost: "site.localhost",
+};
 
 function sample(teamId: string, projectId: string, creatorId: string, createdAt: number): Deployment {
   const id = newDeploymentId();
@@ -173,5 +188,7 @@ function sample(teamId: string, projectId: string, creatorId: string, createdAt:
     request: { settings: noSettings, prebuilt: false, force: false, env: { A: "sealed" }, buildEnv: {} },
     summary: null,
     attempts: 0,
+    git: null,
+    promotedAt: null,
   };
 }
