@@ -63,6 +63,10 @@ const rows = {
   rate_limited: { status: 429, sentence: "Too many calls. Try again soon." },
   queue_full: { status: 503, sentence: "Too many deployments wait to be built. Try again later." },
   disk_full: { status: 507, sentence: "The server's disk is full." },
+  invalid_signature: { status: 401, sentence: "The webhook is not signed with this connection's secret, or was sent before." },
+  git_host_refused: { status: 400, sentence: "The Git host refuses what was asked of it." },
+  git_host_unavailable: { status: 503, sentence: "The Git host does not answer now. It is asked again." },
+  git_refused: { status: 400, sentence: "The repository or the commit cannot be deployed." },
   internal_error: { status: 500, sentence: "Something went wrong inside Mayfly." },
   server_closing: { status: 503, sentence: "The server is shutting down." },
 

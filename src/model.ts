@@ -161,6 +161,71 @@ export interface GitSource {
   readonly fork: boolean;
 }
 
+/** A project that is deployed by pushes to a repository. */
+export interface GitConnection {
+  /** `git_…` */
+  readonly id: string;
+  readonly teamId: string;
+  readonly projectId: string;
+  /** Whom its deployments are ascribed to. */
+  readonly creatorId: string;
+  readonly provider: GitSource["provider"];
+  /** Origin, and path if any, of the host: `https://github.com`. Nothing else is ever asked for the repository. */
+  readonly baseUrl: string;
+  /** `owner/name`, `group/sub/name`. */
+  readonly repository: string;
+  /** The host's number of the repository; stays when it is renamed. */
+  readonly repositoryId: string;
+  readonly productionBranch: string;
+  /** The App that it is reached by; null: a token. */
+  readonly appId: string | null;
+  readonly installationId: string | null;
+  /** The host's id of the webhook that was made for it; null: the App's, or one made by hand. */
+  readonly webhookId: string | null;
+  readonly createdAt: TimestampMs;
+}
+
+/** A GitHub App of the team's own. */
+export interface GitApp {
+  /** `gita_…` */
+  readonly id: string;
+  readonly teamId: string;
+  readonly baseUrl: string;
+  /** GitHub's number of it. */
+  readonly appId: string;
+  /** Its name in addresses. */
+  readonly slug: string;
+  readonly createdAt: TimestampMs;
+}
+
+/**
+ * ```
+ * PENDING ──▶ DONE      (what came of it is `result`)
+ *    │  ▲────┐
+ *    ├──┴ tried again: the host or the repository did not answer
+ *    └─────▶ FAILED
+ * ```
+ */
+export type GitDeliveryState = "PENDING" | "DONE" | "FAILED";
+
+/** One webhook as it was received for one connection. */
+export interface GitDelivery {
+  /** `gitd_…` */
+  readonly id: string;
+  readonly connectionId: string;
+  /** The host's id of it. */
+  readonly hostDeliveryId: string;
+  /** The host's word for what happened. */
+  readonly event: string;
+  readonly state: GitDeliveryState;
+  /** What came of it, for people. */
+  readonly result: string | null;
+  readonly deploymentId: string | null;
+  readonly attempts: number;
+  readonly receivedAt: TimestampMs;
+  readonly finishedAt: TimestampMs | null;
+}
+
 /** How much of a build was done anew. */
 export interface BuildSummary {
   readonly functions: number;

@@ -58,6 +58,7 @@ it("seams import only model, errors and other people's types", () => {
     "blobs/blob-store.ts",
     "logs/log-store.ts",
     "usage/usage-store.ts",
+    "git/git-host.ts",
     "build/builder.ts",
     "functions/functions.ts",
   ];
@@ -100,6 +101,8 @@ it("only platform.ts picks drivers, and drivers do not know each other", () => {
     "blobs/disk.ts",
     "logs/sqlite.ts",
     "usage/sqlite.ts",
+    "git/github.ts",
+    "git/gitlab.ts",
   ];
   for (const driver of drivers) assert.ok(isOwn(driver), driver);
   eachImport(

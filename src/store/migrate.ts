@@ -4,10 +4,11 @@ import { MayflyError } from "../errors.ts";
 import * as begin from "./migrations/001-begin.ts";
 import * as cachePurges from "./migrations/002-cache-purges.ts";
 import * as projectsAtWork from "./migrations/003-projects-at-work.ts";
+import * as git from "./migrations/004-git.ts";
 import type { Tables } from "./tables.ts";
 
 /** In order; the place in the list is the version. */
-const migrations = [begin, cachePurges, projectsAtWork];
+const migrations = [begin, cachePurges, projectsAtWork, git];
 
 /**
  * Call it in a transaction that keeps other writers out.

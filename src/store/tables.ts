@@ -121,4 +121,106 @@ export interface Tables {
     size: number;
     created_at: number;
   };
+  git_apps: {
+    id: string;
+    team_id: string;
+    base_url: string;
+    app_id: string;
+    slug: string;
+    /** Sealed. */
+    private_key: string;
+    /** Sealed. */
+    webhook_secret: string;
+    created_at: number;
+  };
+  git_app_requests: {
+    /** SHA-256 of the state that goes to the host and comes back. */
+    state_digest: string;
+    team_id: string;
+    base_url: string;
+    organization: string | null;
+    expires_at: number;
+  };
+  git_connections: {
+    id: string;
+    team_id: string;
+    project_id: string;
+    creator_id: string;
+    provider: string;
+    base_url: string;
+    repository: string;
+    repository_id: string;
+    production_branch: string;
+    app_id: string | null;
+    installation_id: string | null;
+    webhook_id: string | null;
+    /** Sealed; null: an App's. */
+    token: string | null;
+    /** Sealed; null: the App's. */
+    webhook_secret: string | null;
+    created_at: number;
+  };
+  git_deliveries: {
+    id: string;
+    connection_id: string;
+    host_delivery_id: string;
+    /** SHA-256 of the body. */
+    body_digest: string;
+    event: string;
+    /** JSON: GitEvent (git/git-host.ts). */
+    detail: string;
+    /** What it is about (`branch/main`, `pull/7`): of several that wait, the newest is enough. */
+    subject: string;
+    state: string;
+    result: string | null;
+    deployment_id: string | null;
+    attempts: number;
+    /** Not to be tried before. */
+    due_at: number;
+    received_at: number;
+    finished_at: number | null;
+    /** 1: a person asked for it again; nothing is skipped as known. */
+    forced: number;
+  };
+  git_branches: {
+    connection_id: string;
+    /** `branch/main`; `pull/7` for a fork's pull request. */
+    subject: string;
+    /** The commit that was last deployed, or decided not to be. */
+    sha: string | null;
+    /** An open pull request of the branch. */
+    pull_request: number | null;
+    /** A fork's commit that a member has approved. */
+    approved_sha: string | null;
+    updated_at: number;
+  };
+  git_reports: {
+    id: string;
+    connection_id: string;
+    /** null: nothing is built; `outcome` and `description` say why. */
+    deployment_id: string | null;
+    sha: string;
+    branch: string;
+    pull_request: number | null;
+    production: number;
+    fork: number;
+    outcome: string | null;
+    description: string | null;
+    /** The last state that the host knows of. */
+    posted: string | null;
+    /** The host's id of its deployment. */
+    host_deployment_id: string | null;
+    attempts: number;
+    due_at: number;
+    error: string | null;
+    created_at: number;
+  };
+  git_comments: {
+    base_url: string;
+    repository_id: string;
+    pull_request: number;
+    comment_id: string | null;
+    /** SHA-256 of the text that the host has. */
+    text_digest: string | null;
+  };
 }
