@@ -13,17 +13,19 @@ import { tmpdir, userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openApi } from "./api/api.ts";
+import type { BlobStore } from "./blobs/blob-store.ts";
 import { openDiskBlobs } from "./blobs/disk.ts";
-import { createToolchains } from "./build/toolchain.ts";
-import { systemClock } from "./clock.ts";
+import { createToolchains, type Toolchains } from "./build/toolchain.ts";
+import { systemClock, type Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { deploy, supersede, type DeployContext } from "./deploy/deploy.ts";
 import { BuildQueue, concurrencyHere } from "./deploy/queue.ts";
 import { MayflyError, messageOf } from "./errors.ts";
 import { openPools } from "./functions/pools.ts";
 import { openGateway } from "./gateway/gateway.ts";
-import { openHostIndex } from "./gateway/host.ts";
+import { openHostIndex, type HostIndex } from "./gateway/host.ts";
 import { isAlive } from "./liveness.ts";
+import type { LogStore } from "./logs/log-store.ts";
 import { openSqliteLogs } from "./logs/sqlite.ts";
 import type { Manifest } from "./model.ts";
 import { openBubblewrapSandboxes } from "./sandbox/bubblewrap.ts";
@@ -166,6 +168,67 @@ export async function openDataPlane(config: Config, controlSocket: () => string 
   opened.defer(() => gateway.close(config.drainMs));
   const close = opened.move();
   return { port, sandbox, close: () => close.disposeAsync() };
+}
+
+/** What serves a directory under development: gateway and Functions without a store, and what its builds need. */
+export interface DevPlane extends AsyncDisposable {
+  readonly port: number;
+  /** Name of the sandbox's driver. */
+  readonly sandbox: string;
+  readonly directory: string;
+  readonly clock: Clock;
+  readonly blobs: BlobStore;
+  readonly sandboxes: SandboxDriver;
+  readonly toolchains: Toolchains;
+}
+
+export interface DevParts {
+  readonly hosts: HostIndex;
+  /** Takes what Functions write. */
+  readonly append: LogStore["append"];
+  /** Of every Function. */
+  readonly environment: () => Readonly<Record<string, string>>;
+  readonly log: Log;
+}
+
+/** `config.data` is a scratch directory that is the caller's to remove. */
+export async function openDevPlane(config: Config, parts: DevParts): Promise<DevPlane> {
+  await using opened = new AsyncDisposableStack();
+  const directory = resolve(config.data);
+  const clock = systemClock;
+  const blobs = openDiskBlobs({ directory: join(directory, "blobs") });
+  opened.defer(() => blobs.close());
+  const sandboxes = await openSandboxes(config, parts.log);
+  opened.defer(() => sandboxes.close());
+  const logs = { append: parts.append };
+  const functions = await openPools({
+    config,
+    clock,
+    sandboxes,
+    blobs,
+    logs,
+    usage: { append: () => {} }, // there is nobody to bill
+    dataDirectory: directory,
+    runtimeDirectory: join(sourceDirectory, "runtime"),
+    nodeGuestPath: "/var/lang/bin/node",
+    unseal: parts.environment,
+  });
+  opened.defer(() => functions.close(0));
+  const gateway = openGateway({ config, clock, functions, hosts: parts.hosts, blobs, logs, control: null });
+  const { port } = await gateway.listen();
+  opened.defer(() => gateway.close(0));
+  const toolchains = createToolchains({ directory: join(directory, "toolchains"), npmRegistry: config.npmRegistry });
+  const stack = opened.move();
+  return {
+    port,
+    sandbox: sandboxes.name,
+    directory,
+    clock,
+    blobs,
+    sandboxes,
+    toolchains,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
 }
 
 /** What the data plane tells its control plane first. */

@@ -26,6 +26,11 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: "Build a deployment's source again.",
     load: async () => (await import("./commands/redeploy.ts")).redeploy,
   },
+  dev: {
+    section: deploying,
+    summary: "Serve a directory while you work on it.",
+    load: async () => (await import("./commands/dev.ts")).dev,
+  },
   link: {
     section: deploying,
     summary: "Tie a directory to a project.",

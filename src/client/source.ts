@@ -111,9 +111,21 @@ export function unreadable(path: string, error: unknown): MayflyError {
   });
 }
 
-interface Entry {
+/** Something in a source directory that is uploaded. */
+export interface Entry {
+  /** POSIX path from the source's root. */
   readonly path: string;
   readonly isLink: boolean;
+}
+
+/** Files and links of a source directory that are not ignored, and the directories they were found in ("" is the root). */
+export async function listDirectory(
+  root: string,
+): Promise<{ readonly entries: readonly Entry[]; readonly directories: readonly string[] }> {
+  const entries: Entry[] = [];
+  const directories: string[] = [];
+  await walk(root, "", await readIgnoreRules(root), entries, {}, [], directories);
+  return { entries, directories };
 }
 
 async function resolveDirectory(directory: string): Promise<string> {
@@ -141,11 +153,13 @@ async function walk(
   entries: Entry[],
   options: SourceOptions,
   warnings: string[],
+  directories: string[] = [],
 ): Promise<void> {
   const waiting = [{ directory: top, outerRules: topRules }];
   for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
     throwIfCanceled(options.signal);
     const { directory, outerRules } = next;
+    directories.push(directory);
     const children = await readdir(join(root, directory), { withFileTypes: true }).catch((error: unknown) => {
       throw unreadable(directory === "" ? root : `${directory}/`, error);
     });

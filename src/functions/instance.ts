@@ -24,7 +24,7 @@ import type { WireReader } from "./wire.ts";
 
 export interface InstanceOptions {
   readonly clock: Clock;
-  readonly logs: LogStore;
+  readonly logs: Pick<LogStore, "append">;
   readonly spec: FunctionSpec;
   readonly manifest: Manifest;
   /** Environment of the Function, plain. */

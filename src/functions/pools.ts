@@ -33,7 +33,7 @@ export interface PoolsOptions {
   readonly clock: Clock;
   readonly sandboxes: SandboxDriver;
   readonly blobs: BlobStore;
-  readonly logs: LogStore;
+  readonly logs: Pick<LogStore, "append">;
   readonly usage: Pick<UsageStore, "append">;
   /** Bundles are unpacked into `bundles/` below it, other Node versions fetched into `nodes/`. */
   readonly dataDirectory: string;

@@ -26,7 +26,8 @@ export interface GatewayParts {
   readonly hosts: HostIndex;
   readonly blobs: Pick<BlobStore, "read" | "open">;
   readonly logs: Pick<LogStore, "append">;
-  readonly control: ControlPlane;
+  /** null: there is none, and every host is a deployment's. */
+  readonly control: ControlPlane | null;
 }
 
 /** Live once it listens. `close` lets requests in flight finish within `drainMs`; the parts are their owner's to close. */
@@ -41,13 +42,13 @@ class Journey {
   readonly #parts: GatewayParts;
   readonly #static: StaticFiles;
   readonly #forward: Forward;
-  readonly #control: Control;
+  readonly #control: Control | null;
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
     this.#static = new StaticFiles(parts.blobs, parts.config);
     this.#forward = new Forward(parts);
-    this.#control = new Control(parts.control);
+    this.#control = parts.control === null ? null : new Control(parts.control);
   }
 
   async answer(exchange: Exchange): Promise<void> {
@@ -65,7 +66,7 @@ class Journey {
     if (exchange.address.path === "/_mayfly/health") return this.#health(exchange);
 
     const { host } = exchange.address;
-    if (isControlHost(host, config)) return this.#control.answer(exchange);
+    if (this.#control !== null && isControlHost(host, config)) return this.#control.answer(exchange);
     const deployment = await exchange.step("host", () => hosts.resolve(host));
     if (deployment === null) throw new MayflyError("DEPLOYMENT_NOT_FOUND");
 
