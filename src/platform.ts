@@ -24,6 +24,11 @@ import { MayflyError, messageOf } from "./errors.ts";
 import { openPools } from "./functions/pools.ts";
 import { openGateway } from "./gateway/gateway.ts";
 import { openHostIndex, type HostIndex } from "./gateway/host.ts";
+import type { GitHost } from "./git/git-host.ts";
+import { Git } from "./git/git.ts";
+import { createHostFetch } from "./git/host-fetch.ts";
+import { Mirrors } from "./git/mirror.ts";
+import { parseBaseUrls } from "./git/remote.ts";
 import { isAlive } from "./liveness.ts";
 import type { LogStore } from "./logs/log-store.ts";
 import { openSqliteLogs } from "./logs/sqlite.ts";
@@ -42,6 +47,8 @@ import { openSqliteUsage } from "./usage/sqlite.ts";
 
 const sourceDirectory = dirname(fileURLToPath(import.meta.url));
 
+/** Largest answer of a Git host's API. */
+const gitAnswerBytesMax = 8 * 1024 * 1024;
 /** Longest wait for the control plane's first sign of life. */
 const controlPlaneStartMsMax = 30_000;
 /** Pauses before a dead control plane is started again; the last one repeats. */
@@ -280,17 +287,52 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
   const known = token !== null && (await findIdentity(store, token, clock.now())) !== null;
   const newToken = known ? null : (await createToken(store, identity, fullGrant("this machine"), clock.now())).text;
 
+  const publicUrlOf = (host: string) => `http://${host}${port === 80 ? "" : `:${port}`}`;
+  const git = openGit(context, queue, publicUrlOf, log);
+  opened.defer(() => git.close());
+  git.start();
+
   const socketPath = controlSocketPath(run);
-  const api = await openApi({
-    context,
-    queue,
-    socketPath,
-    publicUrlOf: (host) => `http://${host}${port === 80 ? "" : `:${port}`}`,
-    log,
-  });
+  const api = await openApi({ context, queue, git, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };
+}
+
+/** The work on Git hosts. A host's driver is loaded when it is first needed: GitLab's client takes a fifth of a second. */
+export function openGit(context: DeployContext, queue: BuildQueue, publicUrlOf: (host: string) => string, log: Log): Git {
+  const { config, clock } = context;
+  const fetch = createHostFetch({ deadlineMs: config.gitHostMsMax, answerBytesMax: gitAnswerBytesMax });
+  const options = { fetch, now: () => clock.now() };
+  const drivers = {
+    github: async () => (await import("./git/github.ts")).createGithub(options),
+    gitlab: async () => (await import("./git/gitlab.ts")).createGitlab(options),
+  };
+  const loaded = new Map<keyof typeof drivers, Promise<GitHost>>();
+  const mirrors = new Mirrors({
+    directory: join(resolve(config.data), "git"),
+    clock,
+    fetchMsMax: config.gitFetchMsMax,
+    repositoryBytesMax: config.gitRepositoryBytesMax,
+    bytesMax: config.gitMirrorsBytesMax,
+  });
+  return new Git({
+    deploy: context,
+    queue,
+    host(provider) {
+      const host = loaded.get(provider) ?? drivers[provider]();
+      loaded.set(provider, host);
+      return host;
+    },
+    mirrors,
+    addresses: {
+      github: parseBaseUrls("MAYFLY_GITHUB_URLS", config.githubUrls),
+      gitlab: parseBaseUrls("MAYFLY_GITLAB_URLS", config.gitlabUrls),
+    },
+    fetch,
+    publicUrlOf,
+    log,
+  });
 }
 
 /** A socket's path may have 107 bytes: a data directory with a long name has it in the temporary directory. */

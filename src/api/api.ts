@@ -10,6 +10,7 @@ import { json } from "node:stream/consumers";
 import type { DeployContext } from "../deploy/deploy.ts";
 import type { BuildQueue } from "../deploy/queue.ts";
 import { MayflyError } from "../errors.ts";
+import type { Git } from "../git/git.ts";
 import type { Identity } from "../store/tokens.ts";
 import { aliasEndpoints } from "./aliases.ts";
 import { authenticate, authorize } from "./auth.ts";
@@ -17,6 +18,7 @@ import { deploymentEndpoints } from "./deployments.ts";
 import { domainEndpoints } from "./domains.ts";
 import { Reply, type Endpoint } from "./endpoint.ts";
 import { fileEndpoints } from "./files.ts";
+import { gitEndpoints } from "./git.ts";
 import { logEndpoints } from "./logs.ts";
 import { openApiDocument } from "./openapi.ts";
 import { productionEndpoints } from "./production.ts";
@@ -39,6 +41,7 @@ export const endpoints: readonly Endpoint[] = [
   ...deploymentEndpoints,
   ...logEndpoints,
   ...usageEndpoints,
+  ...gitEndpoints,
 ];
 
 /** Addresses and tokens whose rate is remembered; beyond it those heard of longest ago are forgotten. */
@@ -48,6 +51,7 @@ const rateWindowMs = 60_000;
 export interface ApiOptions {
   readonly context: DeployContext;
   readonly queue: BuildQueue;
+  readonly git: Git;
   readonly publicUrlOf: (host: string) => string;
   /** Unix socket to listen on. */
   readonly socketPath: string;
@@ -123,7 +127,7 @@ function rateLimits(app: FastifyInstance, { context: { config } }: ApiOptions): 
 }
 
 function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions, limit: Limits, closing: AbortSignal): void {
-  const { context, queue, publicUrlOf } = options;
+  const { context, queue, git, publicUrlOf } = options;
   const { access, query, body } = endpoint;
   app.route({
     method: endpoint.method,
@@ -152,6 +156,7 @@ function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions,
       const result = await endpoint.handle({
         context,
         queue,
+        git,
         identity: identityOf(request),
         request,
         params: request.params as Record<string, string>,

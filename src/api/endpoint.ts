@@ -8,6 +8,7 @@ import type { Readable } from "node:stream";
 import type { DeployContext } from "../deploy/deploy.ts";
 import type { BuildQueue } from "../deploy/queue.ts";
 import { MayflyError } from "../errors.ts";
+import type { Git } from "../git/git.ts";
 import type { Deployment, Project } from "../model.ts";
 import { findDeployment } from "../store/deployments.ts";
 import { findProject } from "../store/projects.ts";
@@ -53,6 +54,7 @@ export interface Endpoint extends Definition<EndpointCall> {
 export interface EndpointCall {
   readonly context: DeployContext;
   readonly queue: BuildQueue;
+  readonly git: Git;
   readonly identity: Identity;
   readonly request: FastifyRequest;
   readonly params: Readonly<Record<string, string>>;

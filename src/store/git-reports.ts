@@ -90,6 +90,16 @@ export async function newestReportOf(store: Store, connectionId: string, pullReq
   return row === undefined ? null : toReport(row);
 }
 
+/** Of a connection, the newest first. */
+export async function listReports(store: Store, connectionId: string, limit: number): Promise<GitReport[]> {
+  const rows = await reports(store)
+    .where("git_reports.connection_id", "=", connectionId)
+    .orderBy("git_reports.created_at", "desc")
+    .limit(limit)
+    .execute();
+  return rows.map(toReport);
+}
+
 /** When a postponed report is due next; null: none is. */
 export async function nextReportAt(store: Store, now: TimestampMs): Promise<TimestampMs | null> {
   const row = await store.db
