@@ -226,6 +226,20 @@ export interface GitDelivery {
   readonly finishedAt: TimestampMs | null;
 }
 
+/** How one entrypoint of a build came out. */
+export interface EntrypointReport {
+  /** `api/date.ts`; `package.json` for the project's own build. */
+  readonly entrypoint: string;
+  /** `node`, `script`, or the package of a Vercel builder. */
+  readonly builder: string;
+  /** Taken from an earlier build. */
+  readonly reused: boolean;
+  /** What building it took; 0 when it was re-used. */
+  readonly ms: number;
+  /** Of its Function's bundle; null when it made another number of Functions than one. */
+  readonly bytes: number | null;
+}
+
 /** How much of a build was done anew. */
 export interface BuildSummary {
   readonly functions: number;
@@ -235,6 +249,8 @@ export interface BuildSummary {
   readonly cached: number;
   /** From the build's begin to the end of the store step. */
   readonly ms: number;
+  /** Blob that holds a list of {@link EntrypointReport} as JSON. Absent: there are none. */
+  readonly reportDigest?: Digest;
 }
 
 /** What of a create call the build needs later; stored with the deployment. */

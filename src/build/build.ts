@@ -4,6 +4,7 @@
  * every case; the platform's own environment never reaches a build.
  */
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdir, rm, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Duplex } from "node:stream";
@@ -14,23 +15,30 @@ import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
-import type { Deployment, FunctionSpec, Output, Route, SourceTree } from "../model.ts";
+import type { Deployment, Digest, EntrypointReport, FunctionSpec, Output, Route, SourceTree } from "../model.ts";
 import { randomId } from "../names.ts";
 import type { Sandbox, SandboxDriver, SandboxMount } from "../sandbox/sandbox.ts";
 import { guestPaths } from "./builder.ts";
-import type { BuildJob, BuildMessage, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
+import type { BuildJob, BuildMessage, BuildReport, BuildStep, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
 import { npm } from "./install-plan.ts";
 import { LogLines } from "./log-lines.ts";
-import { openDirectory, openTree } from "./output-files.ts";
+import { openDirectory, openTree, OutputFiles, type FilePlace } from "./output-files.ts";
 import { readOutput } from "./output.ts";
 import type { OutputParts } from "./output.ts";
 import type { Plan } from "./plan.ts";
+import { findReusable, keysOf, makeRecord, mayInstallReadProject, parseReport, type BuildRecord, type RecordEntry } from "./reuse.ts";
 import { writeSource } from "./source.ts";
 import type { Toolchains } from "./toolchain.ts";
 
 export interface BuildRequest {
   readonly plan: Plan;
   readonly tree: SourceTree;
+  /** Blob of the tree. */
+  readonly sourceDigest: Digest;
+  /** What an earlier build has left; null: everything is built. */
+  readonly record: BuildRecord | null;
+  /** A digest of the build's environment that tells nothing of its values. */
+  readonly environmentDigest: string;
   readonly deployment: Pick<Deployment, "id" | "host" | "projectId" | "target">;
   /** Environment of the build. */
   readonly buildEnv: Readonly<Record<string, string>>;
@@ -60,9 +68,18 @@ export interface BuildResult extends SiteSettings {
   readonly functions: Readonly<Record<string, FunctionSpec>>;
 }
 
+export interface Build {
+  readonly result: BuildResult;
+  /** Of each entrypoint: whether it was built or taken from an earlier build, and how long that took. */
+  readonly entrypoints: readonly EntrypointReport[];
+  /** For the next build; null: there is nothing that it could re-use. */
+  readonly record: BuildRecord | null;
+}
+
 /** The package's root: what the worker is run from. */
 const mayflyDirectory = resolve(import.meta.dirname, "../..");
 const messageBytesMax = 65_536;
+const reportBytesMax = 64 * 1024 * 1024;
 const diskCheckMs = 2000;
 /** After a sandbox's end its last lines may take so long to arrive. */
 const lastLinesMs = 2000;
@@ -79,7 +96,7 @@ const workerCodes: readonly ErrorCode[] = [
  * @throws MayflyError BUILD_FAILED, BUILD_TIMEOUT, BUILD_OUT_OF_MEMORY, INSTALL_FAILED, BUILD_OUTPUT_INVALID,
  * BUILD_OUTPUT_UNSUPPORTED, FUNCTION_TOO_LARGE, disk_full, sandbox_unavailable, or canceled when `signal` aborts
  */
-export async function runBuild(request: BuildRequest): Promise<BuildResult> {
+export async function runBuild(request: BuildRequest): Promise<Build> {
   const { plan, config } = request;
   const lines = new LogLines({
     log: request.log,
@@ -88,12 +105,23 @@ export async function runBuild(request: BuildRequest): Promise<BuildResult> {
   });
   for (const warning of plan.warnings) lines.system(warning);
   const facts = { framework: plan.framework, caseSensitive: plan.caseSensitive };
-  if (!plan.prebuilt && plan.job === null) return { ...facts, ...plan.site, routes: plan.routes, outputs: plan.outputs, functions: {} };
+  if (!plan.prebuilt && plan.job === null) {
+    const result = { ...facts, ...plan.site, routes: plan.routes, outputs: plan.outputs, functions: {} };
+    return { result, entrypoints: [], record: null };
+  }
   try {
-    const parts = plan.prebuilt ? await readPrebuilt(request) : await buildInSandbox(request, lines);
+    const { parts, entrypoints, record } = plan.job === null ? await readPrebuilt(request) : await buildJob(request, plan.job, lines);
     for (const warning of parts.warnings) lines.system(warning);
     const { routes, outputs, functions, site, framework } = parts;
-    return { ...facts, framework: plan.framework ?? framework, ...site, routes, outputs: { ...plan.outputs, ...outputs }, functions };
+    const result = {
+      ...facts,
+      framework: plan.framework ?? framework,
+      ...site,
+      routes,
+      outputs: { ...plan.outputs, ...outputs },
+      functions,
+    };
+    return { result, entrypoints, record };
   } catch (error) {
     // A build's own words may carry what its log may not.
     if (error instanceof MayflyError && lines.mask(error.message) !== error.message)
@@ -102,33 +130,140 @@ export async function runBuild(request: BuildRequest): Promise<BuildResult> {
   }
 }
 
-function readPrebuilt(request: BuildRequest): Promise<OutputParts> {
-  const { plan, tree, blobs, config } = request;
-  return readOutput({ place: openTree(tree, blobs), rootDirectory: plan.rootDirectory, blobs, config });
+interface BuiltParts extends Pick<Build, "entrypoints" | "record"> {
+  readonly parts: OutputParts;
 }
 
-async function buildInSandbox(request: BuildRequest, lines: LogLines): Promise<OutputParts> {
+async function readPrebuilt(request: BuildRequest): Promise<BuiltParts> {
+  const { plan, tree, blobs, config } = request;
+  const parts = await readOutput({ place: openTree(tree, blobs), rootDirectory: plan.rootDirectory, blobs, config });
+  return { parts, entrypoints: [], record: null };
+}
+
+/** Takes what an earlier build has made, builds the rest, and leaves a record of both. */
+async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines): Promise<BuiltParts> {
+  const { plan, tree, sourceDigest, blobs, config, record } = request;
+  const keys = keysOf({ tree, sourceDigest, job, environment: request.environmentDigest, config });
+  const reused = record === null ? new Map<BuildStep, RecordEntry>() : await findReusable(record, keys, job, tree, blobs);
+  const isAllReused = reused.size === job.steps.length;
+  const built = isAllReused
+    ? {
+        parts: { routes: plan.routes, outputs: {}, functions: {}, site: plan.site, framework: null, warnings: [] },
+        report: null,
+        unchanged: new Set<string>(),
+      }
+    : await buildInSandbox(request, job, reused, lines);
+  const entries = [...reused.values()];
+  const functions = entries.flatMap((entry) => entry.functions.map((spec) => [spec.id, spec] as const));
+  const parts: OutputParts = {
+    ...built.parts,
+    outputs: Object.assign({}, built.parts.outputs, ...entries.map((entry) => entry.outputs)) as Readonly<Record<string, Output>>,
+    functions: { ...built.parts.functions, ...Object.fromEntries(functions) },
+  };
+  const readsProject = isAllReused
+    ? record!.installReadsProject
+    : await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest));
+  return {
+    parts,
+    entrypoints: job.steps.map((step, index) => {
+      const output = parts.outputs[step.output];
+      const spec = output !== undefined && "functionId" in output ? parts.functions[output.functionId] : undefined;
+      return {
+        entrypoint: step.entrypoint,
+        builder: step.use === "" ? step.builder : step.use,
+        reused: reused.has(step),
+        ms: built.report?.steps[index]?.ms ?? 0,
+        bytes: step.builder === "node" ? (spec?.bundleSize ?? null) : null,
+      };
+    }),
+    record: makeRecord({
+      keys,
+      job,
+      sourceDigest,
+      reused,
+      report: built.report,
+      outputs: parts.outputs,
+      functions: parts.functions,
+      installReadsProject: readsProject,
+      unchanged: built.unchanged,
+    }),
+  };
+}
+
+interface SandboxBuild {
+  readonly parts: OutputParts;
+  readonly report: BuildReport | null;
+  /** Paths among the inputs of traces that still are what was uploaded. */
+  readonly unchanged: ReadonlySet<string>;
+}
+
+async function buildInSandbox(
+  request: BuildRequest,
+  job: PlannedJob,
+  reused: ReadonlyMap<BuildStep, RecordEntry>,
+  lines: LogLines,
+): Promise<SandboxBuild> {
   const { plan, tree, blobs, config, deployment } = request;
   const scratch = join(resolve(request.workRoot), `${deployment.id}-${randomId(6)}`);
-  const repository = join(scratch, guestPaths.repository.slice(guestPaths.scratch.length));
+  const hostPath = (path: string): string => scratch + path.slice(guestPaths.scratch.length);
+  const repository = hostPath(guestPaths.repository);
   try {
     await mkdir(resolve(request.workRoot), { recursive: true, mode: 0o700 });
-    for (const path of [guestPaths.home, guestPaths.temporary])
-      await mkdir(scratch + path.slice(guestPaths.scratch.length), { recursive: true });
+    for (const path of [guestPaths.home, guestPaths.temporary]) await mkdir(hostPath(path), { recursive: true });
     for (const path of await writeSource(tree, repository, blobs))
       lines.system(`The link "${path}" leads out of the source; it is left out.`);
-    await runSandbox(request, lines, scratch);
+    const places = job.steps.flatMap((step, index) => (reused.has(step) ? [index] : []));
+    await runSandbox(request, { ...job, reused: places }, lines, scratch);
     if (request.signal.aborted) throw new MayflyError("canceled");
-    return await readOutput({ place: openDirectory(repository, blobs), rootDirectory: plan.rootDirectory, blobs, config });
+    const place = openDirectory(repository, blobs);
+    const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config });
+    const report = await readReport(openDirectory(scratch, blobs), blobs);
+    const traced = new Set(report?.steps.flatMap((step) => step.trace?.inputs ?? []));
+    return { parts, report, unchanged: await findUnchanged(traced, tree, new OutputFiles(place, blobs)) };
   } finally {
     await removeTree(scratch);
   }
 }
 
+/** null: it left none that can be understood. */
+async function readReport(place: FilePlace, blobs: BlobStore): Promise<BuildReport | null> {
+  const path = guestPaths.report.slice(guestPaths.scratch.length + 1);
+  try {
+    const found = await new OutputFiles(place, blobs).entry(path);
+    return found?.entry.kind === "file" ? parseReport((await place.read(path, reportBytesMax)).toString("utf8")) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Which files are, now that the build is over, still those that were uploaded. */
+async function findUnchanged(paths: ReadonlySet<string>, tree: SourceTree, files: OutputFiles): Promise<ReadonlySet<string>> {
+  const unchanged = new Set<string>();
+  const isUnchanged = async (path: string): Promise<boolean> => {
+    const file = Object.hasOwn(tree, path) ? tree[path] : undefined;
+    const found = file === undefined ? null : await files.entry(path);
+    if (found === null || found.at !== path) return false;
+    const { entry } = found;
+    const isLink = (file!.mode & 0o170000) === 0o120000;
+    if (entry.kind === "link") return isLink && sha256(entry.target) === file!.digest;
+    if (entry.kind !== "file" || isLink || entry.mode !== file!.mode || entry.size !== file!.size) return false;
+    return sha256(await files.read(path, file!.size)) === file!.digest;
+  };
+  for (const path of paths) if (await isUnchanged(path).catch(() => false)) unchanged.add(path);
+  return unchanged;
+}
+
+const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
 /** Resolves when the worker is done and everything it started is gone. */
-async function runSandbox(request: BuildRequest, lines: LogLines, scratch: string): Promise<void> {
+async function runSandbox(
+  request: BuildRequest,
+  planned: PlannedJob & Pick<BuildJob, "reused">,
+  lines: LogLines,
+  scratch: string,
+): Promise<void> {
   const { config, sandboxes, signal } = request;
-  const managers = managersOf(request.plan.job!);
+  const managers = managersOf(planned);
   const mounts: SandboxMount[] = [
     { source: scratch, target: guestPaths.scratch, writable: true },
     ...["src", "node_modules", "package.json"].map((name) => ({
@@ -147,7 +282,7 @@ async function runSandbox(request: BuildRequest, lines: LogLines, scratch: strin
   if (signal.aborted) throw new MayflyError("canceled");
   const sandbox = await sandboxes.create({
     purpose: "build",
-    argv: ["/var/lang/bin/node", `${guestPaths.mayfly}/src/build/worker.ts`, guestPaths.repository],
+    argv: ["/var/lang/bin/node", `${guestPaths.mayfly}/src/build/worker.ts`, guestPaths.repository, guestPaths.report],
     env: {
       PATH: [
         ...managers.map((manager) => `${guestPaths.toolchains}/${manager.name}/bin`),
@@ -170,7 +305,7 @@ async function runSandbox(request: BuildRequest, lines: LogLines, scratch: strin
   });
   const output = Promise.all([lines.follow(sandbox.stdout, "stdout"), lines.follow(sandbox.stderr, "stderr")]);
   try {
-    const job: BuildJob = { ...request.plan.job!, bundleBytesMax: config.functionBundleBytesMax, env: buildEnvironment(request) };
+    const job: BuildJob = { ...planned, bundleBytesMax: config.functionBundleBytesMax, env: buildEnvironment(request) };
     const message = await supervise(sandbox, job, request);
     if (message.type === "failed")
       throw new MayflyError(workerCodes.find((code) => code === message.code) ?? "BUILD_FAILED", message.message);

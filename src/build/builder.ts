@@ -57,6 +57,32 @@ export interface InstallStep {
   readonly frozen: boolean;
 }
 
+/** All that the build of a Function depends on besides its step and settings: with equal answers it comes out equal. */
+export interface StepTrace {
+  /** Files and links of the repository (paths relative to it) whose content matters; none of a node_modules. */
+  readonly inputs: readonly string[];
+  /** Paths at which nothing was, and where something would have mattered: `lib/x.ts` beside `lib/x.js`. */
+  readonly absent: readonly string[];
+  /** Files were chosen by name (`includeFiles`, a directory that is read): any new or vanished path matters. */
+  readonly anyName: boolean;
+  /** What is installed matters. */
+  readonly installed: boolean;
+}
+
+/** What a worker says about its steps, beside `.vercel/output`. As believable as all that comes out of a sandbox. */
+export interface BuildReport {
+  /** In the order of the job's steps. */
+  readonly steps: readonly StepReport[];
+  /** Installed packages that ran scripts of their own. */
+  readonly installScripts: readonly string[];
+}
+
+export interface StepReport {
+  readonly ms: number;
+  /** null: what it depends on is not known, so it is built anew each time. */
+  readonly trace: StepTrace | null;
+}
+
 /** The whole job of a build sandbox: the first line it reads from descriptor 3, as JSON. */
 export interface BuildJob {
   /** Where the project is in the uploaded tree; "" is its root. */
@@ -65,6 +91,8 @@ export interface BuildJob {
   readonly settings: ProjectSettings;
   readonly installs: readonly InstallStep[];
   readonly steps: readonly BuildStep[];
+  /** Places in `steps` of those whose output is taken from an earlier build: nothing is to be done for them. */
+  readonly reused: readonly number[];
   readonly routes: BuildRoutes;
   readonly cleanUrls: boolean;
   /** From vercel.json; goes into `config.json`. */
@@ -77,7 +105,7 @@ export interface BuildJob {
 }
 
 /** What the upload alone decides of a job. */
-export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "env">;
+export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "env" | "reused">;
 
 /** Routes known before the build; the builders' own are merged into them (`mergeRoutes` of `@vercel/routing-utils`). */
 export interface BuildRoutes {
@@ -99,6 +127,8 @@ export const guestPaths = {
   temporary: "/vercel/tmp",
   mayfly: "/var/mayfly",
   toolchains: "/var/toolchains",
+  /** Where the worker leaves its BuildReport as JSON. */
+  report: "/vercel/report.json",
 } as const;
 
 /** Where builders write and the platform reads, below the project's root. */

@@ -1,5 +1,7 @@
 /** Installs dependencies inside the sandbox, with the package manager that the plan chose. */
-import { join } from "node:path";
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { MayflyError } from "../errors.ts";
 import type { InstallStep, PackageManagerName } from "./builder.ts";
 import { runCommand, runShell } from "./command.ts";
@@ -22,6 +24,38 @@ const looseCommands: Readonly<Record<PackageManagerName, readonly [string, ...st
 /** How a package manager says that the lock file is not that of package.json. */
 const mismatch =
   /can only install packages when your package\.json|ERR_PNPM_OUTDATED_LOCKFILE|lockfile needs to be updated|lockfile would have been modified|lockfile had changes/;
+
+/**
+ * Names of the installed packages that run scripts of their own on install, each once. No lock file of every manager says
+ * which those are, so the packages are asked. Links are not followed: what they lead to is in the tree elsewhere.
+ */
+export async function findInstallScripts(repository: string): Promise<readonly string[]> {
+  const names = new Set<string>();
+  const look = async (path: string): Promise<void> => {
+    let json: { readonly name?: unknown; readonly scripts?: Readonly<Record<string, unknown>> } | null;
+    try {
+      json = JSON.parse(await readFile(join(path, "package.json"), "utf8")) as typeof json;
+    } catch {
+      return;
+    }
+    const runs = ["preinstall", "install", "postinstall"].some((script) => typeof json?.scripts?.[script] === "string");
+    if (runs || existsSync(join(path, "binding.gyp"))) names.add(String(json?.name ?? basename(path)).slice(0, 214));
+  };
+  const walk = async (directory: string, isInstalled: boolean): Promise<void> => {
+    const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+    const packages = isInstalled && (basename(directory) === "node_modules" || basename(directory).startsWith("@"));
+    for (const entry of entries) {
+      if (!entry.isDirectory() || entry.name === ".bin" || entry.name === ".git") continue;
+      const path = join(directory, entry.name);
+      if (packages && !entry.name.startsWith("@") && entry.name !== ".pnpm") {
+        await look(path);
+        await walk(join(path, "node_modules"), true);
+      } else await walk(path, isInstalled || entry.name === "node_modules");
+    }
+  };
+  await walk(repository, false);
+  return [...names];
+}
 
 /** @throws MayflyError INSTALL_FAILED */
 export async function installDependencies(install: InstallStep, repository: string): Promise<void> {

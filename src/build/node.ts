@@ -1,11 +1,10 @@
 /**
  * Our builder: one JavaScript or TypeScript file → one Function, on Node.js or the Edge runtime. What the file reaches is
- * traced (`@vercel/nft`), what needs it is transpiled, and the rest is named where it lies. A file that reaches nothing
- * costs no trace at all.
- * Hides the trace's cache, which all Functions of a build share.
+ * traced (trace.ts), what needs it is transpiled, and the rest is named where it lies. A file that reaches nothing costs
+ * no trace at all. Everything that the result depends on is noted, so that an equal build need not be made again.
  */
 import { glob, lstat, readFile } from "node:fs/promises";
-import { join, posix, relative, resolve, sep } from "node:path";
+import { dirname, join, posix, relative, resolve, sep } from "node:path";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import type { BuildStep } from "./builder.ts";
@@ -14,9 +13,11 @@ import { writeFunction } from "./function-directory.ts";
 import type { MadeFile } from "./function-directory.ts";
 import { ModulePacker } from "./module-pack.ts";
 import { chooseNodeMajor, type NodeMajor } from "./node-version.ts";
+import { Probes, SourceFiles } from "./source-files.ts";
 import { readStaticConfig } from "./static-config.ts";
 import type { StaticConfig } from "./static-config.ts";
-import type { BuildContext, StepResult } from "./step.ts";
+import { routesOf, type BuildContext, type StepResult } from "./step.ts";
+import { Tracer } from "./trace.ts";
 import { Transpiler, typed } from "./transpile.ts";
 
 /** Words without which a file reaches no other. A word in a comment only costs a trace. */
@@ -28,19 +29,23 @@ export class NodeBuilder {
   readonly #nodeMajor: Promise<NodeMajor>;
   readonly #transpiler: Transpiler;
   readonly #packer: ModulePacker;
-  readonly #traceCache = {};
+  readonly #sources: SourceFiles;
+  readonly #tracer: Tracer;
 
   constructor(context: BuildContext) {
     this.#context = context;
     this.#nodeMajor = chooseNodeMajor(context.work, context.repository, context.job.settings.nodeVersion);
     this.#nodeMajor.catch(() => {});
-    this.#transpiler = new Transpiler(context.repository, this.#nodeMajor);
+    this.#sources = new SourceFiles(context.repository);
+    this.#transpiler = new Transpiler(this.#sources, this.#nodeMajor);
+    this.#tracer = new Tracer(this.#sources, this.#transpiler, context.work);
     this.#packer = new ModulePacker(context);
   }
 
   /** @throws MayflyError BUILD_OUTPUT_UNSUPPORTED for a runtime that there is not, BUILD_FAILED for a version of Node.js or for code that cannot be bundled */
   async build(step: BuildStep): Promise<StepResult> {
     const { work } = this.#context;
+    const probes = new Probes(this.#sources);
     const entrypoint = join(work, await this.#chooseEntrypoint(step));
     const source = await readFile(entrypoint, "utf8");
     const config = readStaticConfig(source);
@@ -53,7 +58,7 @@ export class NodeBuilder {
       regions: regions ?? config.regions,
     });
     if (runtime === "edge" || runtime === "experimental-edge") await this.#writeEdge(step, entrypoint, limits);
-    else if (runtime.startsWith("nodejs")) await this.#writeNode(step, entrypoint, source, limits);
+    else if (runtime.startsWith("nodejs")) await this.#writeNode(step, entrypoint, source, limits, probes);
     else {
       throw new MayflyError(
         "BUILD_OUTPUT_UNSUPPORTED",
@@ -61,8 +66,9 @@ export class NodeBuilder {
       );
     }
     if (isMiddleware) return { routes: [await middlewareRoute(step, config.matcher)], overrides: {} };
-    const routes = step.server ? ([{ handle: "filesystem" }, { src: "^/(.*)$", dest: "/" }] as const) : [];
-    return { routes, overrides: {} };
+    if (!runtime.startsWith("nodejs")) return { routes: routesOf(step), overrides: {} };
+    this.#noteNodeVersion(probes);
+    return { routes: routesOf(step), overrides: {}, trace: probes.toTrace() };
   }
 
   async #writeEdge(step: BuildStep, entrypoint: string, limits: Readonly<Record<string, unknown>>): Promise<void> {
@@ -75,13 +81,19 @@ export class NodeBuilder {
     });
   }
 
-  async #writeNode(step: BuildStep, entrypoint: string, source: string, limits: Readonly<Record<string, unknown>>): Promise<void> {
+  async #writeNode(
+    step: BuildStep,
+    entrypoint: string,
+    source: string,
+    limits: Readonly<Record<string, unknown>>,
+    probes: Probes,
+  ): Promise<void> {
     const isMiddleware = step.config["middleware"] === true;
     const runtime = `nodejs${await this.#nodeMajor}.x`;
     const transpiled = await this.#transpiler.transpile(entrypoint);
     const handler = this.#bundlePath(transpiled?.path ?? entrypoint);
     const awsHandler = typeof step.config["awsLambdaHandler"] === "string" ? step.config["awsLambdaHandler"] : "";
-    const files = await this.#packer.addPack(await this.#files(entrypoint, source, step), { runtime, handler, awsHandler });
+    const files = await this.#packer.addPack(await this.#files(entrypoint, source, step, probes), { runtime, handler, awsHandler });
     await writeFunction(this.#context, step.output, files, {
       handler,
       runtime,
@@ -104,16 +116,21 @@ export class NodeBuilder {
     return entry?.isFile() === true ? compiled : step.entrypoint;
   }
 
-  async #files(entrypoint: string, source: string, step: BuildStep): Promise<ReadonlyMap<string, string | MadeFile>> {
+  async #files(entrypoint: string, source: string, step: BuildStep, probes: Probes): Promise<ReadonlyMap<string, string | MadeFile>> {
     const { repository } = this.#context;
     const traced = new Set<string>([entrypoint]);
     // JSX imports its runtime without saying so.
     if (entrypoint.endsWith("x") || reaches.test(source)) {
-      for (const path of await this.#trace(entrypoint, step)) traced.add(path);
+      const exclude = step.functionSettings.excludeFiles;
+      const base = relative(repository, this.#context.work);
+      for (const path of await this.#tracer.trace(entrypoint, exclude === undefined ? null : posix.join(base, exclude), probes))
+        traced.add(path);
     }
-    const included = await this.#included(step);
+    const included = await this.#included(step, probes);
     const files = new Map<string, string | MadeFile>();
     for (const path of traced) {
+      probes.input(path);
+      await this.#transpiler.noteSettings(path, probes);
       const transpiled = await this.#transpiler.transpile(path).catch(() => null);
       if (transpiled === null) files.set(this.#bundlePath(path), path);
       else files.set(this.#bundlePath(transpiled.path), { data: transpiled.code, executable: false });
@@ -122,42 +139,17 @@ export class NodeBuilder {
       if (scope !== null) files.set(this.#bundlePath(scope), scope);
     }
     for (const path of included) {
+      probes.input(path);
       const name = relative(repository, path).replaceAll(sep, "/");
       if (!files.has(name)) files.set(name, path);
     }
     return files;
   }
 
-  /** Absolute paths of all that the entrypoint reaches. A file that cannot be parsed is there, what only it reaches is not. */
-  async #trace(entrypoint: string, step: BuildStep): Promise<readonly string[]> {
-    const { repository, work } = this.#context;
-    const { nodeFileTrace } = await import("@vercel/nft");
-    const exclude = step.functionSettings.excludeFiles;
-    const result = await nodeFileTrace([entrypoint], {
-      base: repository,
-      processCwd: work,
-      ts: true,
-      mixedModules: true,
-      cache: this.#traceCache,
-      ...(exclude === undefined ? {} : { ignore: posix.join(relative(repository, work), exclude) }),
-      readFile: async (path) => {
-        try {
-          return (await this.#transpiler.transpile(path))?.code ?? (await readFile(path));
-        } catch {
-          return null;
-        }
-      },
-    });
-    for (const warning of result.warnings) {
-      const message = messageOf(warning);
-      if (/Failed to parse/.test(message)) console.error(`Warning: ${message.replaceAll(`${repository}/`, "").split("\n")[0]}`);
-    }
-    return [...result.fileList].map((path) => join(repository, path));
-  }
-
-  async #included(step: BuildStep): Promise<readonly string[]> {
+  async #included(step: BuildStep, probes: Probes): Promise<readonly string[]> {
     const { includeFiles, excludeFiles } = step.functionSettings;
     if (includeFiles === undefined) return [];
+    probes.anyName();
     const { repository, work } = this.#context;
     const paths: string[] = [];
     for await (const name of glob(includeFiles, { cwd: work })) {
@@ -167,6 +159,17 @@ export class NodeBuilder {
       paths.push(path);
     }
     return paths;
+  }
+
+  /** What chooseNodeMajor looked at. */
+  #noteNodeVersion(probes: Probes): void {
+    const { repository, work } = this.#context;
+    for (let directory = work; ; directory = dirname(directory)) {
+      const path = join(directory, "package.json");
+      if (this.#sources.stat(path) === null) probes.absent(path);
+      else probes.input(path);
+      if (directory === repository || directory === dirname(directory)) return;
+    }
   }
 
   #bundlePath(path: string): string {

@@ -11,6 +11,8 @@ import type { BuildStep, FunctionSettings, PlannedJob, SiteSettings } from "./bu
 import { outputDirectory as outputRoot } from "./builder.ts";
 import { planInstalls } from "./install-plan.ts";
 import { openProject } from "./project.ts";
+import { mergeStepRoutes } from "./routes.ts";
+import { routesOf } from "./step.ts";
 import type { Project } from "./project.ts";
 import { checkVercelJson, noVercelJson, parseVercelJson } from "./vercel-json.ts";
 import type { BuildEntry, FunctionEntry, VercelJson } from "./vercel-json.ts";
@@ -35,8 +37,9 @@ export interface Plan {
   readonly prebuilt: boolean;
   /** Output path → file of the source. */
   readonly outputs: Readonly<Record<string, StaticOutput>>;
-  /** What the sandbox has to do, null: nothing, and `routes` are final. */
+  /** What the sandbox has to do, null: nothing. */
   readonly job: PlannedJob | null;
+  /** Final, unless a step adds its own: one that is neither static nor a plain Function. */
   readonly routes: readonly Route[];
   readonly caseSensitive: boolean;
   /** What vercel.json says of the site; a job's output has it already. */
@@ -82,12 +85,11 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
       steps.push(await toStep(builder, project, vercelJson.functions));
     }
   }
-  const { mergeRoutes } = await import("@vercel/routing-utils");
   const user = vercelJson.routes;
-  const routes = mergeRoutes({
-    userRoutes: [...user] as never,
-    builds: [{ use: "@vercel/zero-config-routes", entrypoint: "/", routes: [...detected.routes] as never }],
-  }) as readonly Route[];
+  const routes = await mergeStepRoutes(
+    { user, detected: detected.routes },
+    steps.filter((step) => step.builder === "node").map((step) => ({ step, routes: routesOf(step) })),
+  );
   const job =
     steps.length === 0
       ? null

@@ -1,6 +1,6 @@
 /** What every builder inside the sandbox is given, and what it gives back. */
 import type { Route } from "../model.ts";
-import type { BuildJob, BuildStep, SiteSettings } from "./builder.ts";
+import type { BuildJob, BuildStep, SiteSettings, StepTrace } from "./builder.ts";
 
 export interface BuildContext {
   readonly job: Omit<BuildJob, "env">;
@@ -20,6 +20,13 @@ export interface StepResult {
   readonly site?: SiteSettings;
   /** The step wrote the whole of `.vercel/output` itself, `config.json` too. */
   readonly complete?: boolean;
+  /** What the output depends on; absent: it is built anew each time. Its routes and overrides must then be those of `routesOf`. */
+  readonly trace?: StepTrace;
 }
 
 export type RunStep = (step: BuildStep, context: BuildContext) => Promise<StepResult>;
+
+/** Routes of a step that yields one Function: a server answers whatever no file does. */
+export function routesOf(step: BuildStep): readonly Route[] {
+  return step.server ? [{ handle: "filesystem" }, { src: "^/(.*)$", dest: "/" }] : [];
+}

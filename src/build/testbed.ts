@@ -14,9 +14,10 @@ import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { openOciSandboxes } from "../sandbox/oci.ts";
 import { openProcessSandboxes } from "../sandbox/process.ts";
 import { runBuild } from "./build.ts";
-import type { BuildResult } from "./build.ts";
+import type { Build, BuildResult } from "./build.ts";
 import { planBuild } from "./plan.ts";
 import type { Plan } from "./plan.ts";
+import type { BuildRecord } from "./reuse.ts";
 import { createToolchains } from "./toolchain.ts";
 
 /** Path → content; `{ link }` is a symbolic link. */
@@ -30,13 +31,15 @@ export interface BuildOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly buildEnv?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
+  /** What an earlier build has left. */
+  readonly record?: BuildRecord | null;
 }
 
 export interface Testbed extends AsyncDisposable {
   readonly blobs: BlobStore;
   readonly sandboxes: SandboxDriver;
   plan(files: Files, options?: BuildOptions): Promise<Plan>;
-  build(files: Files, options?: BuildOptions): Promise<BuildResult & { readonly log: readonly string[] }>;
+  build(files: Files, options?: BuildOptions): Promise<BuildResult & Omit<Build, "result"> & { readonly log: readonly string[] }>;
   /** Path in a Function's bundle → its text. */
   bundle(spec: FunctionSpec | undefined): Promise<Readonly<Record<string, string>>>;
   text(result: BuildResult, path: string): Promise<string>;
@@ -116,9 +119,12 @@ export async function openTestbed(): Promise<Testbed> {
       const tree = await store(files);
       const plan = await planTree(tree, options);
       const log: string[] = [];
-      const result = await runBuild({
+      const { result, ...rest } = await runBuild({
         plan,
         tree,
+        sourceDigest: (await blobs.put(JSON.stringify(tree))).digest,
+        record: options.record ?? null,
+        environmentDigest: JSON.stringify(options.buildEnv ?? {}),
         deployment: { id: "dpl_test", host: "test-123456789.localhost", projectId: "prj_test", target: "production" },
         env: options.env ?? {},
         buildEnv: options.buildEnv ?? {},
@@ -134,7 +140,7 @@ export async function openTestbed(): Promise<Testbed> {
         // What a test that fails unexpectedly needs to be understood.
         throw error instanceof MayflyError ? Object.assign(error, { log }) : error;
       });
-      return { ...result, log };
+      return { ...result, ...rest, log };
     },
     async bundle(spec) {
       const tree = JSON.parse((await blobs.read(spec!.bundleDigest)).toString("utf8")) as FileTree;

@@ -7,6 +7,7 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { messageOf } from "../errors.ts";
+import type { Probes, SourceFiles } from "./source-files.ts";
 
 export interface Transpiled {
   /** Absolute path that the code goes to: `a.ts` → `a.js`. */
@@ -23,26 +24,44 @@ const moduleSyntax = /^\s*(?:import|export)\b/m;
 export class Transpiler {
   readonly #top: string;
   readonly #nodeMajor: Promise<number>;
-  readonly #files = new Map<string, Promise<Transpiled | null>>();
+  readonly #files: SourceFiles;
+  readonly #transpiled = new Map<string, Promise<Transpiled | null>>();
   readonly #scopes = new Map<string, Promise<string | null>>();
   readonly #tsconfigs = new Map<string, Promise<string | undefined>>();
 
-  /** @param top directory above which nothing is looked at @param nodeMajor what the code is to run on */
-  constructor(top: string, nodeMajor: Promise<number>) {
-    this.#top = top;
+  /** @param files above whose top nothing is looked at @param nodeMajor what the code is to run on */
+  constructor(files: SourceFiles, nodeMajor: Promise<number>) {
+    this.#files = files;
+    this.#top = files.top;
     this.#nodeMajor = nodeMajor;
   }
 
   /** null: the file runs as it is. */
   transpile(path: string): Promise<Transpiled | null> {
-    let file = this.#files.get(path);
-    if (file === undefined) this.#files.set(path, (file = this.#transpile(path)));
+    let file = this.#transpiled.get(path);
+    if (file === undefined) this.#transpiled.set(path, (file = this.#transpile(path)));
     return file;
   }
 
   /** The `package.json` that says how the file is to be understood, or null. */
   scope(path: string): Promise<string | null> {
     return this.#scope(dirname(path));
+  }
+
+  /** Notes what decides how a file is transpiled: which package.json and tsconfig.json are near it, and where none is. */
+  async noteSettings(path: string, probes: Probes): Promise<void> {
+    if (path.includes("/node_modules/")) return;
+    for (const name of typed.test(path) || /\.jsx?$/.test(path) ? ["package.json", "tsconfig.json"] : ["package.json"]) {
+      for (let directory = dirname(path); ; directory = dirname(directory)) {
+        const candidate = join(directory, name);
+        if (this.#files.stat(candidate)?.isFile() === true) {
+          probes.input(candidate);
+          break;
+        }
+        probes.absent(candidate);
+        if (directory === this.#top || directory === dirname(directory)) break;
+      }
+    }
   }
 
   async #transpile(path: string): Promise<Transpiled | null> {

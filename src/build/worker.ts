@@ -3,22 +3,38 @@
  * `.vercel/output/config.json`, and says how it went. It then waits to be ended, because its end closes descriptor 3
  * before the host may have read it. Runs hostile code beside itself: nobody outside believes more than its message.
  *
- * Usage: node worker.ts REPOSITORY
+ * Usage: node worker.ts REPOSITORY REPORT
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { format } from "node:util";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import { outputDirectory } from "./builder.ts";
-import type { BuildJob, BuildMessage, BuildStep, SiteSettings } from "./builder.ts";
-import type { BuildContext, StepResult } from "./step.ts";
+import type { BuildJob, BuildMessage, BuildReport, BuildStep, SiteSettings, StepReport } from "./builder.ts";
+import { mergeStepRoutes } from "./routes.ts";
+import { routesOf, type BuildContext, type StepResult } from "./step.ts";
 
 /** Authorities that the machine trusts; package managers bring their own list otherwise. */
 const authorities = "/etc/ssl/certs/ca-certificates.crt";
 const messageCharsMax = 8192;
+/** In the message of a build in which several Functions failed; the log has them all. */
+const failuresNamed = 20;
+
+/** The step whose lines the console prints: they begin with its entrypoint. */
+const stepInProgress = new AsyncLocalStorage<BuildStep>();
+for (const method of ["log", "info", "warn", "error"] as const) {
+  const print = console[method].bind(console);
+  console[method] = (...values: unknown[]) => {
+    const step = stepInProgress.getStore();
+    if (step?.builder !== "node") print(...values);
+    else print(format(...values).replaceAll(/^/gm, `[${step.entrypoint}] `));
+  };
+}
 
 const control = new Socket({ fd: 3, readable: true, writable: true });
 control.on("error", () => process.exit(1));
@@ -56,60 +72,86 @@ async function work(job: BuildJob): Promise<void> {
   await mkdir(directory, { recursive: true });
   process.chdir(directory);
   await rm(context.output, { recursive: true, force: true });
+  const installScripts: string[] = [];
   if (job.installs.length > 0) {
-    const { installDependencies } = await import("./install.ts");
+    const { installDependencies, findInstallScripts } = await import("./install.ts");
     for (const install of job.installs) await installDependencies(install, repository);
+    installScripts.push(...(await findInstallScripts(repository)));
   }
-  await writeConfig(context, await runSteps(context));
+  const results = await runSteps(context);
+  await writeConfig(context, results);
+  const steps = results.map(({ ms, result }): StepReport => ({ ms, trace: result.trace ?? null }));
+  await writeFile(process.argv[3]!, JSON.stringify({ steps, installScripts } satisfies BuildReport));
 }
 
-/** The project's own builds first, one after another: Functions may reach what they make. Then all Functions at once. */
-async function runSteps(context: BuildContext): Promise<readonly (readonly [BuildStep, StepResult])[]> {
-  const { steps } = context.job;
-  const results: (readonly [BuildStep, StepResult])[] = [];
-  for (const step of steps) {
-    if (step.builder === "script") results.push([step, await (await import("./script.ts")).buildScript(step, context)]);
-    else if (step.builder === "vercel") results.push([step, await (await import("./vercel.ts")).buildVercel(step, context)]);
+interface DoneStep {
+  readonly step: BuildStep;
+  readonly result: StepResult;
+  readonly ms: number;
+}
+
+/**
+ * The project's own builds first, one after another: Functions may reach what they make. Then all Functions side by side.
+ * @returns in the order of the job's steps
+ */
+async function runSteps(context: BuildContext): Promise<readonly DoneStep[]> {
+  const { steps, reused } = context.job;
+  const done = new Map<BuildStep, DoneStep>();
+  const run = async (step: BuildStep, work: () => Promise<StepResult>): Promise<void> => {
+    const began = performance.now();
+    const result = await stepInProgress.run(step, work);
+    done.set(step, { step, result, ms: Math.round(performance.now() - began) });
+  };
+  for (const index of reused) {
+    const step = steps[index]!;
+    done.set(step, { step, result: { routes: routesOf(step), overrides: {} }, ms: 0 });
+  }
+  const remaining = steps.filter((step) => !done.has(step));
+  for (const step of remaining) {
+    if (step.builder === "script") await run(step, async () => (await import("./script.ts")).buildScript(step, context));
+    else if (step.builder === "vercel") await run(step, async () => (await import("./vercel.ts")).buildVercel(step, context));
     else if (step.server) await (await import("./script.ts")).runBuildCommand(context, null);
   }
-  const functions = steps.filter((step) => step.builder === "node");
+  const functions = remaining.filter((step) => step.builder === "node");
   if (functions.length > 0) {
     const { NodeBuilder } = await import("./node.ts");
     const builder = new NodeBuilder(context);
-    results.push(...(await Promise.all(functions.map(async (step) => [step, await builder.build(step)] as const))));
+    const ends = await Promise.allSettled(functions.map((step) => run(step, () => builder.build(step))));
+    reportFailures(functions, ends);
   }
-  return results;
+  return steps.map((step) => done.get(step)!);
 }
 
-async function writeConfig(context: BuildContext, results: readonly (readonly [BuildStep, StepResult])[]): Promise<void> {
+/** One that fails does not hide what is wrong with the others. */
+function reportFailures(steps: readonly BuildStep[], ends: readonly PromiseSettledResult<void>[]): void {
+  const failures = ends.flatMap((end, index) => (end.status === "rejected" ? [{ step: steps[index]!, error: end.reason as unknown }] : []));
+  const [first] = failures;
+  if (first === undefined) return;
+  for (const { step, error } of failures) stepInProgress.run(step, () => console.error(`Error: ${messageOf(error)}`));
+  if (failures.length === 1) throw first.error;
+  const code = first.error instanceof MayflyError ? first.error.code : "BUILD_FAILED";
+  const lines = failures.slice(0, failuresNamed).map(({ step, error }) => `  ${step.entrypoint}: ${messageOf(error)}`);
+  const rest = failures.length > failuresNamed ? [`  and ${failures.length - failuresNamed} more, in the log`] : [];
+  throw new MayflyError(code, [`${failures.length} of ${steps.length} Functions failed:`, ...lines, ...rest].join("\n"));
+}
+
+async function writeConfig(context: BuildContext, results: readonly DoneStep[]): Promise<void> {
   const path = join(context.output, "config.json");
   const existing = await readConfig(path);
-  const { routes } = context.job;
-  const builds: { use: string; entrypoint: string; routes: readonly Route[] }[] = [];
-  if (routes.detected.length > 0) builds.push({ use: "@vercel/zero-config-routes", entrypoint: "/", routes: routes.detected });
-  for (const [step, result] of results) {
-    const own = result.complete === true ? asRoutes(existing["routes"]) : result.routes;
-    builds.push({ use: step.use || step.builder, entrypoint: step.entrypoint, routes: own });
-  }
-  const sites = [existing as SiteSettings, ...results.map(([, { site }]) => site ?? {}), context.job.site];
+  const sites = [existing as SiteSettings, ...results.map(({ result }) => result.site ?? {}), context.job.site];
   const config = {
     ...existing,
     ...Object.assign({}, ...sites),
     crons: sites.flatMap(({ crons }) => crons ?? []),
     version: existing["version"] ?? 3,
-    routes: await merge(routes.user, builds),
-    overrides: Object.assign({}, existing["overrides"], ...results.map(([, result]) => result.overrides)) as unknown,
+    routes: await mergeStepRoutes(
+      context.job.routes,
+      results.map(({ step, result }) => ({ step, routes: result.complete === true ? asRoutes(existing["routes"]) : result.routes })),
+    ),
+    overrides: Object.assign({}, existing["overrides"], ...results.map(({ result }) => result.overrides)) as unknown,
   };
   await mkdir(context.output, { recursive: true });
   await writeFile(path, JSON.stringify(config));
-}
-
-async function merge(
-  user: readonly Route[],
-  builds: readonly { use: string; entrypoint: string; routes: readonly Route[] }[],
-): Promise<unknown> {
-  const { mergeRoutes } = await import("@vercel/routing-utils");
-  return mergeRoutes({ userRoutes: [...user] as never, builds: builds as never });
 }
 
 async function readConfig(path: string): Promise<Readonly<Record<string, unknown>>> {

@@ -1,11 +1,12 @@
 /**
- * A deployment's journey: begin → plan → build → store → ready. This file lists the steps and nothing else. Each step may
+ * A deployment's journey: begin → plan → build → store → ready → leave. This file lists the steps and nothing else. Each step may
  * be the last of the process: what a step has not finished is done again by the next control plane, and only the last
  * step makes anything visible.
  */
 import type { BlobStore } from "../blobs/blob-store.ts";
-import { runBuild, type BuildResult } from "../build/build.ts";
+import { runBuild, type Build, type BuildResult } from "../build/build.ts";
 import { planBuild, type Plan } from "../build/plan.ts";
+import { readRecord, storeRecord, type BuildRecord } from "../build/reuse.ts";
 import type { Toolchains } from "../build/toolchain.ts";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -13,12 +14,14 @@ import { MayflyError, messageOf, type ErrorCode } from "../errors.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { BuildSummary, Deployment, DeploymentState, Digest, LogLine, Manifest, Sealed, SourceTree } from "../model.ts";
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
+import { findBuildRecord, saveBuildRecord } from "../store/build-records.ts";
 import { beginBuilding, findDeploymentById, finishReady, finishUnready } from "../store/deployments.ts";
 import { findProjectById } from "../store/projects.ts";
 import { envPlace, type Seal } from "../store/seal.ts";
 import type { Store } from "../store/store.ts";
 import type { UsageStore } from "../usage/usage-store.ts";
 import { hostsOf } from "./alias.ts";
+import { lanesToRead, laneToWrite } from "./build-lane.ts";
 
 /** What the control plane's work needs; platform.ts makes it. */
 export interface DeployContext {
@@ -48,11 +51,10 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
     const begin = context.clock.now();
     if (!(await beginStep(context, deployment))) return;
     const { plan, tree } = await planStep(context, deployment);
-    const result = await buildStep(context, deployment, plan, tree, signal);
-    const manifestDigest = await storeStep(context, deployment, result);
-    const functions = Object.keys(result.functions).length;
-    const summary = { functions, built: functions, cached: 0, ms: context.clock.now() - begin };
-    await readyStep(context, deployment, manifestDigest, summary);
+    const build = await buildStep(context, deployment, plan, tree, signal);
+    const manifestDigest = await storeStep(context, deployment, build.result);
+    const summary = await summarize(context, build, begin);
+    if (await readyStep(context, deployment, manifestDigest, summary)) await leaveStep(context, deployment, build);
   } catch (error) {
     if (!signal.aborted) await failStep(context, deployment, error);
   }
@@ -80,22 +82,26 @@ async function planStep({ blobs }: DeployContext, deployment: Deployment): Promi
   return { tree, plan: await planBuild({ tree, readFile, settings, prebuilt, target: deployment.target }) };
 }
 
-function buildStep(
+async function buildStep(
   context: DeployContext,
   deployment: Deployment,
   plan: Plan,
   tree: SourceTree,
   signal: AbortSignal,
-): Promise<BuildResult> {
-  const { sandboxes, blobs, toolchains, config, workRoot, clock } = context;
+): Promise<Build> {
+  const { sandboxes, blobs, toolchains, config, workRoot, clock, seal } = context;
   const unseal = (env: Readonly<Record<string, Sealed>>) =>
-    Object.fromEntries(Object.entries(env).map(([name, value]) => [name, context.seal.open(value, envPlace(deployment.id, name))]));
+    Object.fromEntries(Object.entries(env).map(([name, value]) => [name, seal.open(value, envPlace(deployment.id, name))]));
+  const buildEnv = unseal(deployment.request.buildEnv);
   return runBuild({
     plan,
     tree,
+    sourceDigest: deployment.sourceDigest,
+    record: await readEarlier(context, deployment),
+    environmentDigest: seal.digest(JSON.stringify(Object.entries(buildEnv).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
     deployment,
     env: unseal(deployment.request.env),
-    buildEnv: unseal(deployment.request.buildEnv),
+    buildEnv,
     systemEnv: deployment.request.systemEnv ?? {},
     sandboxes,
     blobs,
@@ -106,6 +112,17 @@ function buildStep(
     signal,
     log: (text, stream) => appendLine(context, deployment, stream, text),
   });
+}
+
+/** What an earlier build has left for this one. */
+async function readEarlier({ store, blobs }: DeployContext, deployment: Deployment): Promise<BuildRecord | null> {
+  if (deployment.request.force) return null;
+  for (const lane of lanesToRead(deployment)) {
+    const digest = await findBuildRecord(store, deployment.projectId, lane);
+    const record = digest === null ? null : await readRecord(digest, blobs);
+    if (record !== null) return record;
+  }
+  return null;
 }
 
 async function storeStep({ blobs }: DeployContext, deployment: Deployment, result: BuildResult): Promise<Digest> {
@@ -127,12 +144,32 @@ async function storeStep({ blobs }: DeployContext, deployment: Deployment, resul
   return (await blobs.put(JSON.stringify(manifest))).digest;
 }
 
-async function readyStep(context: DeployContext, deployment: Deployment, manifestDigest: Digest, summary: BuildSummary): Promise<void> {
+async function summarize({ blobs, clock }: DeployContext, { result, entrypoints }: Build, begin: number): Promise<BuildSummary> {
+  const functions = Object.keys(result.functions).length;
+  const cached = entrypoints.filter((entrypoint) => entrypoint.reused).length;
+  const report = entrypoints.length === 0 ? {} : { reportDigest: (await blobs.put(JSON.stringify(entrypoints))).digest };
+  return { functions, built: Math.max(0, functions - cached), cached: Math.min(functions, cached), ms: clock.now() - begin, ...report };
+}
+
+/** false: it was canceled meanwhile. */
+async function readyStep(context: DeployContext, deployment: Deployment, manifestDigest: Digest, summary: BuildSummary): Promise<boolean> {
   const { store, logs, clock, config } = context;
   await logs.flush(); // whoever sees READY can read the whole log
   const project = await findProjectById(store, deployment.projectId); // it may have another name by now
   const hosts = hostsOf(deployment, project?.name ?? deployment.name, config.domain);
-  await finishReady(store, deployment.id, { manifestDigest, summary, ...hosts }, clock.now());
+  return finishReady(store, deployment.id, { manifestDigest, summary, ...hosts }, clock.now());
+}
+
+/** For the next build. The deployment is ready: whatever goes wrong here costs that build time, and nothing else. */
+async function leaveStep({ store, blobs, clock }: DeployContext, deployment: Deployment, { record }: Build): Promise<void> {
+  const lane = laneToWrite(deployment);
+  if (record === null || lane === null) return;
+  try {
+    const digest = await storeRecord(record, blobs);
+    if (digest !== null) await saveBuildRecord(store, deployment.projectId, lane, digest, clock.now());
+  } catch (error) {
+    console.error(`Deployment ${deployment.id}: nothing is left for the next build: ${messageOf(error)}`);
+  }
 }
 
 async function failStep(context: DeployContext, deployment: Deployment, error: unknown): Promise<void> {

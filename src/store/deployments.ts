@@ -234,7 +234,7 @@ export async function deleteProject(store: Store, projectId: string): Promise<st
   return store.db.transaction().execute(async (trx) => {
     const rows = await trx.selectFrom("deployments").select("id").where("project_id", "=", projectId).execute();
     await trx.deleteFrom("aliases").where("project_id", "=", projectId).execute();
-    for (const table of ["variables", "project_domains", "cron_runs", "deployments"] as const) {
+    for (const table of ["variables", "project_domains", "cron_runs", "build_records", "deployments"] as const) {
       await trx.deleteFrom(table).where("project_id", "=", projectId).execute();
     }
     await trx.deleteFrom("tokens").where("project_id", "=", projectId).execute();

@@ -5,10 +5,11 @@ import * as begin from "./migrations/001-begin.ts";
 import * as cachePurges from "./migrations/002-cache-purges.ts";
 import * as projectsAtWork from "./migrations/003-projects-at-work.ts";
 import * as git from "./migrations/004-git.ts";
+import * as buildRecords from "./migrations/005-build-records.ts";
 import type { Tables } from "./tables.ts";
 
 /** In order; the place in the list is the version. */
-const migrations = [begin, cachePurges, projectsAtWork, git];
+const migrations = [begin, cachePurges, projectsAtWork, git, buildRecords];
 
 /**
  * Call it in a transaction that keeps other writers out.

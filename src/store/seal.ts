@@ -2,7 +2,7 @@
  * Secrets at rest: AES-256-GCM under a key file outside the database. Each value is bound to its place (say, deployment
  * and variable name) as additional data, so a ciphertext that was moved elsewhere does not open.
  */
-import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, linkSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { errnoOf, MayflyError } from "../errors.ts";
 import type { Sealed } from "../model.ts";
@@ -13,6 +13,8 @@ export interface Seal {
   close(plain: string, place: string): Sealed;
   /** @throws MayflyError internal_error when the key, the place or the bytes are not those of `close` */
   open(sealed: Sealed, place: string): string;
+  /** Tells whether two texts are equal, and nothing else of them: HMAC-SHA256 under the key, in hexadecimal. */
+  digest(text: string): string;
 }
 
 /** Opens the key file, or makes it (mode 0600); two processes that start at once get the same key. */
@@ -26,6 +28,7 @@ export function openSeal(keyPath: string): Seal {
       const bytes = Buffer.concat([cipher.update(plain, "utf8"), cipher.final(), cipher.getAuthTag()]);
       return ["v1", keyId, nonce.toString("base64url"), bytes.toString("base64url")].join(".");
     },
+    digest: (text) => createHmac("sha256", key).update("digest\0").update(text).digest("hex"),
     open(sealed, place) {
       const [version, id, nonce = "", text = ""] = sealed.split(".");
       const bytes = Buffer.from(text, "base64url");

@@ -113,6 +113,7 @@ export interface Tables {
     error: string | null;
   };
   idempotency_keys: { team_id: string; key: string; request_digest: string; deployment_id: string; created_at: number };
+  build_records: { project_id: string; lane: string; record_digest: string; updated_at: number };
   uploads: {
     /** SHA-1 that the client named the file by. */
     sha1: string;

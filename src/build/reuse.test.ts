@@ -1,0 +1,202 @@
+/** What a second build takes from the first, and above all what it must not. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { hasRegistry, openTestbed } from "./testbed.ts";
+import type { BuildOptions, Files, Testbed } from "./testbed.ts";
+
+let bed: Testbed;
+before(async () => {
+  bed = await openTestbed();
+});
+after(() => bed[Symbol.asyncDispose]());
+
+const json = (value: unknown): string => JSON.stringify(value);
+
+const firstBuilds = new Map<Files, ReturnType<Testbed["build"]>>();
+
+/** One for all tests that begin with the same files and no options. */
+function firstBuild(files: Files, options: BuildOptions): ReturnType<Testbed["build"]> {
+  if (Object.keys(options).length > 0) return bed.build(files, options);
+  const build = firstBuilds.get(files) ?? bed.build(files);
+  firstBuilds.set(files, build);
+  return build;
+}
+
+/** Of a build what a manifest gets, whatever the order it came in. */
+function served({ record: _, entrypoints: __, log: ___, ...result }: Awaited<ReturnType<Testbed["build"]>>): unknown {
+  return JSON.parse(JSON.stringify(result));
+}
+
+/** Builds `first`, then `second`, and says which entrypoints of the second were built anew. */
+async function rebuilt(first: Files, second: Files, options: BuildOptions = {}, secondOptions: BuildOptions = options): Promise<string[]> {
+  const before = await firstBuild(first, options);
+  assert.ok(before.entrypoints.every((entrypoint) => !entrypoint.reused));
+  const again = await bed.build(second, { record: before.record, ...secondOptions });
+  const anew = await bed.build(second, secondOptions);
+  // Whatever was re-used: what is served is what a build without memory makes.
+  assert.deepEqual(served(again), served(anew));
+  return again.entrypoints.filter((entrypoint) => !entrypoint.reused).map((entrypoint) => entrypoint.entrypoint);
+}
+
+const handler = "module.exports = (req, res) => res.end(String(x));\n";
+const project: Files = {
+  "package.json": json({ name: "x" }),
+  "index.html": "hello",
+  "api/a.js": `const x = require("../lib/x"); ${handler}`,
+  "api/b.js": `const x = require("../lib/y"); ${handler}`,
+  "api/plain.js": `const x = 1; ${handler}`,
+  "api/typed.ts": 'import { z } from "../lib/z.js";\nexport default (_: unknown, res: { end(text: string): void }) => res.end(z);\n',
+  "lib/x.js": "module.exports = 1;",
+  "lib/y/index.js": "module.exports = 2;",
+  "lib/z.ts": 'export const z: string = "z";',
+};
+const all = ["api/a.js", "api/b.js", "api/plain.js", "api/typed.ts"];
+const without = (files: Files, ...names: string[]): Files =>
+  Object.fromEntries(Object.entries(files).filter(([name]) => !names.includes(name)));
+
+const cases: readonly (readonly [what: string, second: Files, anew: readonly string[], first?: Files])[] = [
+  ["nothing changed", project, []],
+  ["a static file is edited", { ...project, "index.html": "other" }, []],
+  ["a file that no Function reaches is added", { ...project, "lib/unused.js": "" }, []],
+  ["an entrypoint is edited", { ...project, "api/b.js": `const x = require("../lib/y"); ${handler}//` }, ["api/b.js"]],
+  ["an entrypoint is added", { ...project, "api/new.js": handler }, ["api/new.js"]],
+  ["an entrypoint is removed", without(project, "api/b.js"), []],
+  ["an entrypoint is renamed", { ...without(project, "api/b.js"), "api/c.js": project["api/b.js"]! }, ["api/c.js"]],
+  ["what one reaches is edited", { ...project, "lib/x.js": "module.exports = 3;" }, ["api/a.js"]],
+  ["a file comes that is found first", { ...project, "lib/x.ts": "export default 5;" }, ["api/a.js"]],
+  ["a file comes before a directory", { ...project, "lib/y.js": "module.exports = 5;" }, ["api/b.js"]],
+  [
+    "a package.json comes that leads elsewhere",
+    { ...project, "lib/y/package.json": json({ main: "other.js" }), "lib/y/other.js": "" },
+    ["api/b.js"],
+  ],
+  [
+    "a package.json comes that changes what kind of module a file is",
+    { ...project, "lib/package.json": json({ type: "module" }) },
+    ["api/a.js", "api/b.js", "api/typed.ts"],
+  ],
+  ["a TypeScript file becomes JavaScript", { ...without(project, "lib/z.ts"), "lib/z.js": 'exports.z = "z";' }, ["api/typed.ts"]],
+  ["what one reaches is removed", without(project, "lib/x.js"), ["api/a.js"]],
+  ["tsconfig.json comes", { ...project, "tsconfig.json": json({ compilerOptions: { target: "es2022" } }) }, all],
+  ["package.json changes", { ...project, "package.json": json({ name: "y" }) }, all],
+  ["the Node version changes", { ...project, "package.json": json({ name: "x", engines: { node: "22.x" } }) }, all],
+  ["a file gets the name of a directory on the way", { ...project, "lib/node_modules/q/index.js": "" }, []],
+];
+for (const [what, second, anew, first = project] of cases) {
+  test(`${what}: ${anew.length === 0 ? "nothing" : anew.join(", ")} is built`, async () => {
+    assert.deepEqual((await rebuilt(first, second)).sort(), [...anew].sort());
+  });
+}
+
+test("a missing module that comes to be is found", async () => {
+  const broken = without(project, "lib/x.js");
+  assert.deepEqual(await rebuilt(broken, project), ["api/a.js"]);
+  const noPackage = { ...project, "api/a.js": `const x = require("q"); ${handler}` };
+  const withPackage = { ...noPackage, "node_modules/q/index.js": "module.exports = 1;" };
+  assert.ok((await rebuilt(noPackage, withPackage)).includes("api/a.js"));
+  assert.ok((await rebuilt(withPackage, { ...withPackage, "node_modules/q/index.js": "module.exports = 2;" })).includes("api/a.js"));
+});
+
+test("settings, vercel.json and the environment of the build", async () => {
+  const withSettings = (functions: unknown): Files => ({ ...project, "vercel.json": json({ functions }) });
+  assert.deepEqual(await rebuilt(project, withSettings({ "api/a.js": { memory: 512 } })), ["api/a.js"]);
+  assert.deepEqual(await rebuilt(project, project, {}, { settings: { nodeVersion: "22.x" } }), all);
+  assert.deepEqual(await rebuilt(project, project, { buildEnv: { A: "1" } }, { buildEnv: { A: "2" } }), all);
+  assert.deepEqual(await rebuilt(project, project, {}, { config: { functionMemoryMBDefault: 1024 } }), all);
+  // Those of the Functions do not reach a build.
+  assert.deepEqual(await rebuilt(project, project, { env: { A: "1" } }, { env: { A: "2" } }), []);
+});
+
+test("files that are chosen by name: a new one is among them", async () => {
+  const files: Files = {
+    ...project,
+    "vercel.json": json({ functions: { "api/plain.js": { includeFiles: "data/**" } } }),
+    "api/a.js": 'const fs = require("fs"); module.exports = (q, res) => res.end(String(fs.readdirSync(__dirname + "/../views")));',
+    "views/one.txt": "1",
+    "data/one.txt": "1",
+  };
+  assert.deepEqual(await rebuilt(files, { ...files, "views/one.txt": "2" }), ["api/a.js"]);
+  assert.deepEqual(await rebuilt(files, { ...files, "data/one.txt": "2" }), ["api/plain.js"]);
+  assert.deepEqual((await rebuilt(files, { ...files, "views/two.txt": "2" })).sort(), ["api/a.js", "api/plain.js"]);
+  const computed = {
+    ...project,
+    "api/b.js": "module.exports = (req, res) => res.end(require(`../views/${req.query.name}.js`));",
+    "views/a.js": "",
+  };
+  assert.deepEqual(await rebuilt(computed, { ...computed, "views/b.js": "" }), ["api/b.js"]);
+});
+
+test("links: what they lead to matters, and they themselves", async () => {
+  const files: Files = {
+    "api/a.js": `const x = require("../shared/x"); ${handler}`,
+    shared: { link: "packages/one" },
+    "packages/one/x.js": "module.exports = 1;",
+    "packages/two/x.js": "module.exports = 2;",
+  };
+  assert.deepEqual(await rebuilt(files, files), []);
+  assert.deepEqual(await rebuilt(files, { ...files, "packages/one/x.js": "module.exports = 3;" }), ["api/a.js"]);
+  assert.deepEqual(await rebuilt(files, { ...files, "packages/one/x.ts": "export default 3;" }), ["api/a.js"]);
+  assert.deepEqual(await rebuilt(files, { ...files, shared: { link: "packages/two" } }), ["api/a.js"]);
+  assert.deepEqual(await rebuilt(files, { ...files, "packages/two/x.js": "module.exports = 3;" }), []);
+});
+
+test("when all is re-used no sandbox is made; what is gone from the store is built again", async () => {
+  const first = await firstBuild(project, {});
+  const create = bed.sandboxes.create.bind(bed.sandboxes);
+  let created = 0;
+  bed.sandboxes.create = (spec) => {
+    created++;
+    return create(spec);
+  };
+  try {
+    const again = await bed.build(project, { record: first.record });
+    assert.deepEqual([created, again.entrypoints.map((entrypoint) => entrypoint.reused)], [0, [true, true, true, true]]);
+    assert.deepEqual(again.record, first.record);
+    const [spec] = Object.values(first.functions);
+    await bed.blobs.delete(spec!.bundleDigest);
+    const mended = await bed.build(project, { record: again.record });
+    assert.deepEqual([created, mended.entrypoints.filter((entrypoint) => !entrypoint.reused).length], [1, 1]);
+  } finally {
+    bed.sandboxes.create = create;
+  }
+});
+
+test("what the project's own build makes is never taken for granted", async () => {
+  const files: Files = {
+    "package.json": json({ scripts: { build: "mkdir -p public lib && echo module.exports = $(wc -c < input.txt) > lib/made.js" } }),
+    "input.txt": "1",
+    "public/a.txt": "",
+    "api/a.js": `const x = require("../lib/made"); ${handler}`,
+  };
+  assert.deepEqual(await rebuilt(files, { ...files, "input.txt": "22" }), ["api/a.js", "package.json"]);
+});
+
+// ── installs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const skip = (await hasRegistry()) ? false : "no npm registry can be reached";
+const usesMs: Files = {
+  "package.json": json({ name: "x", dependencies: { ms: "2.1.3" } }),
+  "api/a.js": `const x = require("ms")(1); ${handler}`,
+  "api/b.js": `const x = 1; ${handler}`,
+};
+
+test("packages: another version is another Function, for those that use it", { skip }, async () => {
+  assert.deepEqual(await rebuilt(usesMs, { ...usesMs, "index.html": "x" }), []);
+  const other = { ...usesMs, "package.json": json({ name: "x", dependencies: { ms: "2.1.2" } }) };
+  // package.json itself is in every bundle, .npmrc in none.
+  assert.deepEqual(await rebuilt(usesMs, other), ["api/a.js", "api/b.js"]);
+  assert.deepEqual(await rebuilt(usesMs, { ...usesMs, ".npmrc": "fund=false\n" }), ["api/a.js"]);
+});
+
+test("a project whose install runs its own scripts is re-used only as a whole", { skip }, async () => {
+  const files = (script: object): Files => ({
+    ...usesMs,
+    "package.json": json({ name: "x", dependencies: { ms: "2.1.3" }, ...script }),
+    "schema.txt": "1",
+    "api/b.js": `const x = require("../made.js"); ${handler}`,
+  });
+  const made = files({ scripts: { postinstall: "echo module.exports = $(wc -c < schema.txt) > made.js" } });
+  assert.deepEqual(await rebuilt(made, { ...made, "schema.txt": "22" }), ["api/a.js", "api/b.js"]);
+  // What an install made is not of the tree, and so is made again.
+  assert.deepEqual(await rebuilt(made, made), ["api/b.js"]);
+});
