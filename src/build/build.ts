@@ -33,12 +33,15 @@ import type { Toolchains } from "./toolchain.ts";
 export interface BuildRequest {
   readonly plan: Plan;
   readonly tree: SourceTree;
-  /** Blob of the tree. */
-  readonly sourceDigest: Digest;
-  /** What an earlier build has left; null: everything is built. */
-  readonly record: BuildRecord | null;
-  /** A digest of the build's environment that tells nothing of its values. */
-  readonly environmentDigest: string;
+  /** Absent: everything is built, and nothing left for a next build. */
+  readonly reuse?: {
+    /** What an earlier build has left; null: nothing. */
+    readonly record: BuildRecord | null;
+    /** Blob of the tree. */
+    readonly sourceDigest: Digest;
+    /** A digest of the build's environment that tells nothing of its values. */
+    readonly environmentDigest: string;
+  };
   readonly deployment: Pick<Deployment, "id" | "host" | "projectId" | "target">;
   /** Environment of the build. */
   readonly buildEnv: Readonly<Record<string, string>>;
@@ -142,9 +145,10 @@ async function readPrebuilt(request: BuildRequest): Promise<BuiltParts> {
 
 /** Takes what an earlier build has made, builds the rest, and leaves a record of both. */
 async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines): Promise<BuiltParts> {
-  const { plan, tree, sourceDigest, blobs, config, record } = request;
-  const keys = keysOf({ tree, sourceDigest, job, environment: request.environmentDigest, config });
-  const reused = record === null ? new Map<BuildStep, RecordEntry>() : await findReusable(record, keys, job, tree, blobs);
+  const { plan, tree, blobs, config, reuse } = request;
+  const keys = reuse === undefined ? null : keysOf({ ...reuse, tree, job, config });
+  const record = reuse?.record ?? null;
+  const reused = keys === null || record === null ? new Map<BuildStep, RecordEntry>() : await findReusable(record, keys, job, tree, blobs);
   const isAllReused = reused.size === job.steps.length;
   const built = isAllReused
     ? {
@@ -176,17 +180,20 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines)
         bytes: step.builder === "node" ? (spec?.bundleSize ?? null) : null,
       };
     }),
-    record: makeRecord({
-      keys,
-      job,
-      sourceDigest,
-      reused,
-      report: built.report,
-      outputs: parts.outputs,
-      functions: parts.functions,
-      installReadsProject: readsProject,
-      unchanged: built.unchanged,
-    }),
+    record:
+      keys === null
+        ? null
+        : makeRecord({
+            keys,
+            job,
+            sourceDigest: reuse!.sourceDigest,
+            reused,
+            report: built.report,
+            outputs: parts.outputs,
+            functions: parts.functions,
+            installReadsProject: readsProject,
+            unchanged: built.unchanged,
+          }),
   };
 }
 

@@ -52,7 +52,7 @@ export interface KeyFacts {
   readonly sourceDigest: Digest;
   readonly job: PlannedJob;
   /** A digest of the build's environment that tells nothing of its values. */
-  readonly environment: string;
+  readonly environmentDigest: string;
   readonly config: Config;
 }
 
@@ -101,10 +101,10 @@ const builderDigest = (() => {
   return hash.update(readFileSync(join(root, "package-lock.json"))).digest("hex");
 })();
 
-export function keysOf({ tree, sourceDigest, job, environment, config }: KeyFacts): BuildKeys {
+export function keysOf({ tree, sourceDigest, job, environmentDigest, config }: KeyFacts): BuildKeys {
   const base = digestOf([
     builderDigest,
-    environment,
+    environmentDigest,
     job.rootDirectory,
     job.settings,
     config.functionMemoryMBMin,

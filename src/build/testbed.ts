@@ -122,9 +122,11 @@ export async function openTestbed(): Promise<Testbed> {
       const { result, ...rest } = await runBuild({
         plan,
         tree,
-        sourceDigest: (await blobs.put(JSON.stringify(tree))).digest,
-        record: options.record ?? null,
-        environmentDigest: JSON.stringify(options.buildEnv ?? {}),
+        reuse: {
+          record: options.record ?? null,
+          sourceDigest: (await blobs.put(JSON.stringify(tree))).digest,
+          environmentDigest: JSON.stringify(options.buildEnv ?? {}),
+        },
         deployment: { id: "dpl_test", host: "test-123456789.localhost", projectId: "prj_test", target: "production" },
         env: options.env ?? {},
         buildEnv: options.buildEnv ?? {},

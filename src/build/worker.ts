@@ -56,7 +56,7 @@ function failure(error: unknown): BuildMessage {
 }
 
 async function work(job: BuildJob): Promise<void> {
-  const { env, ...rest } = job;
+  const { env, reused, ...rest } = job;
   Object.assign(process.env, env);
   if (existsSync(authorities)) {
     Object.assign(process.env, {
@@ -78,7 +78,7 @@ async function work(job: BuildJob): Promise<void> {
     for (const install of job.installs) await installDependencies(install, repository);
     installScripts.push(...(await findInstallScripts(repository)));
   }
-  const results = await runSteps(context);
+  const results = await runSteps(context, reused);
   await writeConfig(context, results);
   const steps = results.map(({ ms, result }): StepReport => ({ ms, trace: result.trace ?? null }));
   await writeFile(process.argv[3]!, JSON.stringify({ steps, installScripts } satisfies BuildReport));
@@ -94,8 +94,8 @@ interface DoneStep {
  * The project's own builds first, one after another: Functions may reach what they make. Then all Functions side by side.
  * @returns in the order of the job's steps
  */
-async function runSteps(context: BuildContext): Promise<readonly DoneStep[]> {
-  const { steps, reused } = context.job;
+async function runSteps(context: BuildContext, reused: readonly number[]): Promise<readonly DoneStep[]> {
+  const { steps } = context.job;
   const done = new Map<BuildStep, DoneStep>();
   const run = async (step: BuildStep, work: () => Promise<StepResult>): Promise<void> => {
     const began = performance.now();

@@ -96,9 +96,11 @@ async function buildStep(
   return runBuild({
     plan,
     tree,
-    sourceDigest: deployment.sourceDigest,
-    record: await readEarlier(context, deployment),
-    environmentDigest: seal.digest(JSON.stringify(Object.entries(buildEnv).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
+    reuse: {
+      record: await readEarlier(context, deployment),
+      sourceDigest: deployment.sourceDigest,
+      environmentDigest: seal.digest(JSON.stringify(Object.entries(buildEnv).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
+    },
     deployment,
     env: unseal(deployment.request.env),
     buildEnv,

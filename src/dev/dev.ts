@@ -244,7 +244,7 @@ class DevProject implements HostIndex, AsyncDisposable {
       return { ...quick, outputs: { ...plan.outputs, ...quick.outputs } };
     }
     const { sandboxes, blobs, toolchains, directory } = this.#plane!;
-    const result = await runBuild({
+    const { result } = await runBuild({
       plan,
       tree,
       deployment: { id: this.#deploymentId, host: "localhost", projectId: "prj_dev", target: "preview" },
