@@ -73,7 +73,6 @@ test("middleware runs before the files, for the paths of its matcher, on the run
   assert.deepEqual([functionAt(edge, "middleware").runtime, functionAt(edge, "middleware").web], ["edge", "middleware"]);
 
   const node = await bed.build({
-    "middleware.mjs": "",
     "middleware.js": 'export const config = { runtime: "nodejs" }; export default () => {};',
     "index.html": "",
   });

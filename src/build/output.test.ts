@@ -78,6 +78,8 @@ test("static files, Functions, overrides and routes", async () => {
     }),
   );
   assert.deepEqual(Object.keys(parts.outputs).sort(), ["a", "api/f", "b.txt"]);
+  const { a } = parts.outputs;
+  assert.equal(a?.kind === "static" ? a.contentType : "", "text/html; charset=utf-8", "what its own name says");
   assert.equal(Object.values(parts.functions)[0]?.helpers, true);
   assert.equal(parts.routes.length, 2);
 });

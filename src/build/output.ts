@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
+import mime from "mime-types";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import { MayflyError, messageOf } from "../errors.ts";
@@ -114,7 +115,9 @@ class OutputReader {
       const { at: place } = file;
       this.#lane.run(async () => {
         const output = { kind: "static", file: await this.#files.store(place) } as const;
-        this.#outputs.set(served, override?.contentType === undefined ? output : { ...output, contentType: override.contentType });
+        // What is served at another path is still what its own extension says.
+        const contentType = override?.contentType ?? (override?.path === undefined ? false : mime.contentType(posix.extname(path)));
+        this.#outputs.set(served, contentType === false ? output : { ...output, contentType });
       });
     }
     await this.#lane.done();

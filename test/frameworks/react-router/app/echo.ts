@@ -1,0 +1,1 @@
+export const action = async ({ request }: { request: Request }) => Response.json(await request.json(), { status: 201 });

@@ -1,0 +1,1 @@
+export const load = ({ url }) => ({ query: url.searchParams.get("q") ?? "nobody" });
