@@ -5,7 +5,8 @@
  */
 import rateLimit from "@fastify/rate-limit";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { Readable } from "node:stream";
+import type { OutgoingHttpHeaders } from "node:http";
+import { pipeline, Readable } from "node:stream";
 import { json } from "node:stream/consumers";
 import type { DeployContext } from "../deploy/deploy.ts";
 import type { BuildQueue } from "../deploy/queue.ts";
@@ -168,13 +169,21 @@ function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions,
       });
       if (result === undefined) return reply.code(204).send();
       if (result instanceof Reply) return reply.type(result.type).send(result.body);
-      if (result instanceof Readable) return reply.type("application/x-ndjson").send(result);
+      if (result instanceof Readable) return sendLines(reply, result);
       return reply
         .code(endpoint.status ?? 200)
         .type("application/json; charset=utf-8")
         .send(JSON.stringify(result));
     },
   });
+}
+
+/** The head goes at once: a log that is followed may have its first line in an hour. */
+function sendLines(reply: FastifyReply, lines: Readable): void {
+  reply.hijack();
+  reply.raw.writeHead(200, { ...reply.getHeaders(), "content-type": "application/x-ndjson" } as OutgoingHttpHeaders);
+  reply.raw.flushHeaders();
+  pipeline(lines, reply.raw, () => {}); // whichever side breaks off ends both
 }
 
 /** Of a route for which there is a rule: {@link addRoute} has set it. */

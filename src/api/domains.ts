@@ -121,20 +121,17 @@ export const domainEndpoints: readonly Endpoint[] = [
     access: "read",
     handle: async (call) => projectDomainJson(await theProjectDomain(call)),
   }),
-  ...["/projects/:project/domains/:domain", "/projects/:project/alias"].map((path) =>
-    ofProject({
-      method: "DELETE",
-      path,
-      summary: "Take a host from a project",
-      access: "write",
-      query: { domain: string },
-      async handle(call) {
-        const { host } = await theProjectDomain(call);
-        await deleteProjectDomain(call.context.store, call.project.id, host);
-        return {};
-      },
-    }),
-  ),
+  ofProject({
+    method: "DELETE",
+    path: "/projects/:project/domains/:domain",
+    summary: "Take a host from a project",
+    access: "write",
+    async handle(call) {
+      const { host } = await theProjectDomain(call);
+      await deleteProjectDomain(call.context.store, call.project.id, host);
+      return {};
+    },
+  }),
 ];
 
 async function addDomain(call: ProjectCall, text: string, branch: string | null): Promise<ProjectDomain> {
@@ -167,9 +164,8 @@ async function theDomain({ context, identity, params }: EndpointCall): Promise<D
   return domain;
 }
 
-async function theProjectDomain({ project, context, params, query }: ProjectCall): Promise<ProjectDomain> {
-  const host = (params["domain"] ?? query["domain"] ?? "").toLowerCase();
-  const domain = await findProjectDomain(context.store, project.id, host);
+async function theProjectDomain({ project, context, params }: ProjectCall): Promise<ProjectDomain> {
+  const domain = await findProjectDomain(context.store, project.id, params["domain"]!.toLowerCase());
   if (domain === null) throw new MayflyError("not_found", "The project has no such domain.");
   return domain;
 }

@@ -48,7 +48,7 @@ export function openApiDocument(endpoints: readonly Endpoint[]): JsonSchema {
 /** `/projects/:project` → `/projects/{project}`; a path's rest (`*`) is a parameter too. */
 export const documentPath = (path: string): string => path.replaceAll(/:(\w+)/g, "{$1}").replace(/\*$/, "{rest}");
 
-function operationOf({ method, path, summary, access, subject, query = {}, body }: Endpoint, documented: string) {
+function operationOf({ method, summary, access, subject, query = {}, body }: Endpoint, documented: string) {
   const inPath = [...documented.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({ name, in: "path", required: true, schema: string }));
   const inQuery = Object.entries(query).map(([name, schema]) => ({ name, in: "query", required: false, schema }));
   const content =
@@ -56,7 +56,7 @@ function operationOf({ method, path, summary, access, subject, query = {}, body 
       ? { "application/octet-stream": { schema: { type: "string", format: "binary" } } }
       : { "application/json": { schema: body } };
   return {
-    operationId: `${method.toLowerCase()}${path.replaceAll(/[^A-Za-z0-9]+(\w?)/g, (_, letter: string) => letter.toUpperCase())}`,
+    operationId: `${method.toLowerCase()}${documented.replaceAll(/[^A-Za-z0-9]+(\w?)/g, (_, letter: string) => letter.toUpperCase())}`,
     summary,
     "x-access": access,
     "x-subject": subject,
