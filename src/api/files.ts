@@ -1,5 +1,5 @@
 /** Upload of one file by its digest. The client sends up to 50 at once; the answer is exactly 200. */
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import { receiveFile } from "../deploy/upload.ts";
 import { MayflyError } from "../errors.ts";
 import { ofProjects, type Endpoint } from "./endpoint.ts";
@@ -17,7 +17,7 @@ export const fileEndpoints: readonly Endpoint[] = [
       if (!/^[0-9a-f]{40}$/.test(sha1)) throw wrong("x-now-digest", "a SHA-1 in hexadecimal");
       const size = header("x-now-size") ?? header("x-vercel-size") ?? header("content-length");
       if (size !== null && !/^\d{1,15}$/.test(size)) throw wrong("x-now-size", "a number of bytes");
-      await receiveFile(context, team.id, request.body instanceof Readable ? request.body : Readable.from([]), {
+      await receiveFile(context, team.id, request.body as Readable, {
         sha1,
         size: size === null ? null : Number(size),
       });
