@@ -483,6 +483,14 @@ export const knobs = {
     max: 1_000_000,
     doc: "Lines kept for each Function and for each build; the oldest go.",
   },
+  logRequestsMax: {
+    type: "number",
+    default: 1000,
+    unit: "requests",
+    min: 10,
+    max: 1_000_000,
+    doc: "Requests to Functions kept for each deployment, to show its lines by request; the oldest go.",
+  },
   logRateLinesMax: {
     type: "number",
     default: 10_000,

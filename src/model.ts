@@ -477,6 +477,22 @@ export interface LogLine {
   readonly text: string;
 }
 
+/** One request that a Function answered, or should have. */
+export interface LoggedRequest {
+  readonly deploymentId: string;
+  /** {@link LogLine.invocationId} of its lines. */
+  readonly requestId: string;
+  readonly functionName: string;
+  /** When it was answered. */
+  readonly timestampMs: TimestampMs;
+  readonly method: string;
+  /** Without query: that may hold what nobody should read. */
+  readonly path: string;
+  readonly host: string;
+  readonly status: number;
+  readonly durationMs: number;
+}
+
 /** A stored line with its place in the order. */
 export interface StoredLogLine extends LogLine {
   /** Grows within a deployment; a reader continues after the last it saw. */

@@ -71,6 +71,7 @@ async function openData(config: Config) {
     path: join(directory, "logs.db"),
     clock,
     linesMax: config.logLinesMax,
+    requestsMax: config.logRequestsMax,
     bufferLinesMax: config.logBufferLinesMax,
   });
   const usage = await openSqliteUsage({
@@ -207,7 +208,7 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
   opened.defer(() => blobs.close());
   const sandboxes = await openSandboxes(config, parts.log);
   opened.defer(() => sandboxes.close());
-  const logs = { append: parts.append };
+  const logs = { append: parts.append, appendRequest: () => {} };
   const functions = await openPools({
     config,
     clock,

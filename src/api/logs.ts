@@ -1,15 +1,19 @@
 /** What was captured: build events and Function lines, as newline-delimited JSON that may be followed; requests by page. */
 import { Readable } from "node:stream";
 import { isFinal } from "../deploy/deploy.ts";
+import { MayflyError } from "../errors.ts";
 import type { LogQuery } from "../logs/log-store.ts";
-import type { Deployment, LogLine, StoredLogLine } from "../model.ts";
+import type { Deployment, LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
 import { listAliases } from "../store/aliases.ts";
-import { findDeployment } from "../store/deployments.ts";
-import { ofDeployment, type DeploymentCall, type Endpoint, type EndpointCall } from "./endpoint.ts";
+import { findDeployment, listDeployments } from "../store/deployments.ts";
+import { ofDeployment, ofProjects, theDeployment, theProject, type DeploymentCall, type Endpoint, type EndpointCall } from "./endpoint.ts";
 import { count, oneOf, string, time, timeOf } from "./schema.ts";
 
 /** How often a followed deployment is asked whether it is final: the longest that the last line is late. */
 const statePollMs = 50;
+/** Of `request-logs`: rows in a page, and the newest deployments of a project that are looked at. */
+const requestPageSize = 50;
+const requestDeploymentsMax = 100;
 
 export const logEndpoints: readonly Endpoint[] = [
   ofDeployment({
@@ -35,6 +39,29 @@ export const logEndpoints: readonly Endpoint[] = [
     query: { format: string },
     handle: async (call) =>
       ndjson(follow(call, { deploymentId: call.deployment.id, source: "function" }, (line) => runtimeLogJson(line, call.deployment))),
+  }),
+  ofProjects({
+    // What `vercel logs` shows: requests with their lines, the newest first.
+    method: "GET",
+    path: "/api/logs/request-logs",
+    summary: "Requests to a project's Functions with the lines written in each, in pages",
+    access: "read",
+    query: {
+      projectId: string,
+      ownerId: string,
+      page: count,
+      startDate: time,
+      endDate: time,
+      deploymentId: string,
+      environment: string,
+      level: string,
+      statusCode: { type: "string", pattern: "^[1-5]([0-9]{2}|xx)$" },
+      source: string,
+      search: string,
+      requestId: string,
+      branch: string,
+    },
+    handle: (call) => requestLogs(call),
   }),
   ofDeployment({
     // Our own client's: build and Function lines alike, as they are kept.
@@ -65,6 +92,72 @@ export const logEndpoints: readonly Endpoint[] = [
     },
   }),
 ];
+
+async function requestLogs(call: EndpointCall) {
+  const { context, query } = call;
+  const asked = query["deploymentId"];
+  const projectId = query["projectId"] ?? call.identity.token.projectId;
+  if (projectId === null) throw new MayflyError("bad_request", "Query parameter `projectId` is missing.");
+  const project = await theProject(call, projectId);
+  const { environment, branch } = query;
+  const deployments =
+    asked !== undefined
+      ? [await theDeployment(call, asked)]
+      : await listDeployments(context.store, {
+          teamId: project.teamId,
+          projectId: project.id,
+          limit: requestDeploymentsMax,
+          states: ["READY"],
+          ...(environment === "production" || environment === "preview" ? { target: environment } : {}),
+          ...(branch === undefined ? {} : { branch }),
+        });
+  const byId = new Map(deployments.filter(({ projectId }) => projectId === project.id).map((deployment) => [deployment.id, deployment]));
+  const sinceMs = timeOf(query, "startDate");
+  const untilMs = timeOf(query, "endDate");
+  const { search, requestId, statusCode, level } = query;
+  const requests = await context.logs.queryRequests({
+    deploymentIds: [...byId.keys()],
+    offset: Number(query["page"] ?? 0) * requestPageSize,
+    limit: requestPageSize + 1,
+    ...(sinceMs === undefined ? {} : { sinceMs }),
+    ...(untilMs === undefined ? {} : { untilMs }),
+    ...(search === undefined ? {} : { search }),
+    ...(requestId === undefined ? {} : { requestId: requestId.slice(requestId.lastIndexOf(":") + 1) }),
+    ...(statusCode === undefined ? {} : { status: statusCode }),
+  });
+  const levels = level?.split(",");
+  const rows = [];
+  for (const request of requests.slice(0, requestPageSize)) {
+    const { lines } = await context.logs.query({ deploymentId: request.deploymentId, invocationId: request.requestId });
+    const logs = lines.map((line) => ({ level: levelOf(line), message: line.text, messageTruncated: false }));
+    if (levels !== undefined && !logs.some((line) => levels.includes(line.level))) continue;
+    rows.push(requestJson(request, byId.get(request.deploymentId)!, logs));
+  }
+  return { rows, hasMoreRows: requests.length > requestPageSize };
+}
+
+function requestJson(request: LoggedRequest, deployment: Deployment, logs: readonly object[]) {
+  const timestamp = new Date(request.timestampMs).toISOString();
+  const { method, path, status, host } = request;
+  return {
+    requestId: request.requestId,
+    timestamp,
+    deploymentId: request.deploymentId,
+    deploymentDomain: deployment.host,
+    requestMethod: method,
+    requestPath: path,
+    statusCode: status,
+    environment: deployment.target,
+    branch: deployment.git?.branch ?? "",
+    domain: host,
+    cache: "",
+    requestDurationMs: request.durationMs,
+    logs,
+    events: [{ source: "serverless", route: `/${request.functionName}`, pathType: "func", timestamp, httpStatus: status, region: "" }],
+  };
+}
+
+const levelOf = ({ stream }: Pick<LogLine, "stream">): string => (stream === "stdout" ? "info" : stream === "stderr" ? "error" : "warning");
 
 function parseLogQuery({ deployment, query }: DeploymentCall): LogQuery {
   const sinceMs = timeOf(query, "since");
@@ -136,7 +229,7 @@ function eventJson(line: StoredLogLine, deployment: Deployment) {
 
 function runtimeLogJson(line: LogLine & { serial: number }, deployment: Deployment) {
   return {
-    level: line.stream === "stdout" ? "info" : "error",
+    level: levelOf(line),
     message: line.text,
     messageTruncated: false,
     rowId: String(line.serial),

@@ -87,7 +87,13 @@ export class Stage {
   static async open(sandboxes: SandboxDriver, settings: Partial<Config> = {}, options: StageOptions = {}): Promise<Stage> {
     const { time = "manual", dataDirectory = scratchDirectory() } = options;
     const blobs = openDiskBlobs({ directory: join(dataDirectory, "blobs") });
-    const logs = await openSqliteLogs({ path: join(dataDirectory, "logs.db"), clock: systemClock, linesMax: 1000, bufferLinesMax: 10_000 });
+    const logs = await openSqliteLogs({
+      path: join(dataDirectory, "logs.db"),
+      clock: systemClock,
+      linesMax: 1000,
+      requestsMax: 1000,
+      bufferLinesMax: 10_000,
+    });
     const usage = await openSqliteUsage({
       path: join(dataDirectory, "usage.db"),
       clock: systemClock,

@@ -70,6 +70,7 @@ export class Exchange {
   #awaitsContinue: boolean;
   #address: Address | null = null;
   #headSent = false;
+  #status = 0;
   #ended = false;
   #gone = false;
   #onDrain: (() => void) | null = null;
@@ -112,6 +113,11 @@ export class Exchange {
       value = value === undefined ? headers[index + 1]! : `${value}${name === "cookie" ? "; " : ", "}${headers[index + 1]!}`;
     }
     return value;
+  }
+
+  /** Of the response; 0 while its head has not been sent. */
+  get status(): number {
+    return this.#status;
   }
 
   get hasBody(): boolean {
@@ -207,6 +213,7 @@ export class Exchange {
     if (this.#awaitsContinue) all.push("connection", "close");
     this.#channel.head(status, all);
     this.#headSent = true;
+    this.#status = status;
   }
 
   /** Sends the head now, before there is a body. */

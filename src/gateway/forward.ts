@@ -21,6 +21,9 @@ import type { Exchange } from "./exchange.ts";
 import { isPlatformRequestHeader, isPlatformResponseHeader, passOn } from "./headers.ts";
 import type { RouteHeader } from "./route.ts";
 
+/** Of a request's path, in characters. */
+const pathLoggedMax = 1024;
+
 /** What routing says of the invocation. */
 export interface FunctionAnswer {
   readonly manifest: Manifest;
@@ -39,13 +42,13 @@ export interface FunctionAnswer {
 
 export class Forward {
   readonly #functions: Pick<Functions, "invoke">;
-  readonly #logs: Pick<LogStore, "append">;
+  readonly #logs: Pick<LogStore, "append" | "appendRequest">;
   readonly #clock: Clock;
   readonly #bodyBytesMax: number;
 
   constructor(parts: {
     readonly functions: Pick<Functions, "invoke">;
-    readonly logs: Pick<LogStore, "append">;
+    readonly logs: Pick<LogStore, "append" | "appendRequest">;
     readonly clock: Clock;
     readonly config: Pick<Config, "functionBodyBytesMax">;
   }) {
@@ -68,7 +71,8 @@ export class Forward {
     const tooLarge = (): MayflyError => this.#tooLarge(exchange, answer.manifest, spec, bodyLength);
     if (passesBody && bodyLength !== null && bodyLength > this.#bodyBytesMax) throw tooLarge();
 
-    await new Promise<void>((resolve, reject) => {
+    const begunMs = this.#clock.now();
+    const answered = new Promise<void>((resolve, reject) => {
       const forwarding = new Forwarding(exchange, answer, resolve, reject);
       forwarding.begin(this.#functions, {
         id: exchange.id,
@@ -79,6 +83,29 @@ export class Forward {
         headers: functionHeaders(exchange, answer),
         body: passesBody ? new LimitedBody(exchange, this.#bodyBytesMax, () => forwarding.refuse(tooLarge)) : null,
       });
+    });
+    try {
+      await answered;
+      this.#record(exchange, answer.manifest, spec, exchange.status, begunMs);
+    } catch (error) {
+      this.#record(exchange, answer.manifest, spec, error instanceof MayflyError ? error.status : 500, begunMs);
+      throw error;
+    }
+  }
+
+  #record(exchange: Exchange, manifest: Manifest, spec: FunctionSpec, status: number, begunMs: number): void {
+    const timestampMs = this.#clock.now();
+    const { host, path } = exchange.address;
+    this.#logs.appendRequest({
+      deploymentId: manifest.deploymentId,
+      requestId: exchange.id,
+      functionName: spec.name,
+      timestampMs,
+      method: exchange.method,
+      path: path.slice(0, pathLoggedMax),
+      host,
+      status,
+      durationMs: timestampMs - begunMs,
     });
   }
 

@@ -778,7 +778,7 @@ async function openTestbed(
       },
     },
     blobs,
-    logs: { append: (lines) => void logged.push(...lines) },
+    logs: { append: (lines) => void logged.push(...lines), appendRequest: () => {} },
     control: { socketPath: () => bed.controlSocket },
   });
   const { port } = await gateway.listen();

@@ -25,7 +25,7 @@ export interface GatewayParts {
   readonly functions: Pick<Functions, "invoke">;
   readonly hosts: HostIndex;
   readonly blobs: Pick<BlobStore, "read" | "open">;
-  readonly logs: Pick<LogStore, "append">;
+  readonly logs: Pick<LogStore, "append" | "appendRequest">;
   /** null: there is none, and every host is a deployment's. */
   readonly control: ControlPlane | null;
 }

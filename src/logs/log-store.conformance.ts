@@ -1,8 +1,8 @@
 /** What every driver of the log store must do: {@link logStoreConformance} registers the tests for one of them. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { LogLine } from "../model.ts";
-import type { LogStore } from "./log-store.ts";
+import type { LoggedRequest, LogLine } from "../model.ts";
+import type { LogStore, RequestQuery } from "./log-store.ts";
 
 /** `fresh` begins an empty place that is opened again and again; stores keep 10 lines and buffer 50. */
 export function logStoreConformance(name: string, fresh: () => { open: () => Promise<LogStore> }): void {
@@ -59,6 +59,50 @@ export function logStoreConformance(name: string, fresh: () => { open: () => Pro
         );
         assert.equal(x.dropped, 15);
         assert.deepEqual(await logs.query({ deploymentId: "dpl_1", functionName: "api/y" }).then(texts), ["quiet"]);
+      }),
+    );
+
+    it(
+      "gives requests back by time, status, id and text, the newest first, and keeps the newest of each deployment",
+      withStores(async (logs, again) => {
+        const request = (index: number, more: Partial<LoggedRequest> = {}): LoggedRequest => ({
+          deploymentId: "dpl_1",
+          requestId: `r${index}`,
+          functionName: "api/x",
+          timestampMs: index,
+          method: "GET",
+          path: `/p${index}`,
+          host: "site.localhost",
+          status: 200,
+          durationMs: 1.5,
+          ...more,
+        });
+        logs.append([line("needle", { invocationId: "r2" })]);
+        for (const one of [request(1), request(2, { status: 404 }), request(3, { status: 500, method: "POST" })]) logs.appendRequest(one);
+        logs.appendRequest(request(4, { deploymentId: "dpl_2" }));
+        await logs.flush();
+        const reader = await again();
+        const ids = async (query: Partial<RequestQuery> = {}) =>
+          (await reader.queryRequests({ deploymentIds: ["dpl_1"], limit: 10, ...query })).map(({ requestId }) => requestId);
+        assert.deepEqual(await ids(), ["r3", "r2", "r1"]);
+        assert.deepEqual(await ids({ deploymentIds: ["dpl_1", "dpl_2"], limit: 2 }), ["r4", "r3"]);
+        assert.deepEqual(await ids({ sinceMs: 2, untilMs: 3 }), ["r2"]);
+        assert.deepEqual(await ids({ status: "4xx" }), ["r2"]);
+        assert.deepEqual(await ids({ status: "500", method: "POST" }), ["r3"]);
+        assert.deepEqual(await ids({ search: "needle" }), ["r2"]);
+        assert.deepEqual(await ids({ search: "/p1" }), ["r1"]);
+        assert.deepEqual(await ids({ requestId: "r1" }), ["r1"]);
+        assert.deepEqual(await ids({ offset: 1, limit: 1 }), ["r2"]);
+        for (let index = 0; index < 900; index++) {
+          logs.appendRequest(request(100 + index));
+          if (index % 40 === 39) await logs.flush();
+        }
+        await logs.flush();
+        const kept = await ids({ limit: 1000 });
+        assert.equal(kept[0], "r999");
+        assert.ok(kept.length < 300, `${kept.length} are kept`);
+        await logs.deleteDeployment("dpl_1");
+        assert.deepEqual(await ids(), []);
       }),
     );
 

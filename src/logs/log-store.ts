@@ -1,9 +1,10 @@
 /**
  * SEAM: captured lines of builds and Functions. `log-store.conformance.ts` tests every driver.
  * Kept: the newest `linesMax` lines of each build and of each Function of a deployment; older ones go and are counted.
+ * Beside them the requests that Functions answered, so that lines can be shown by request.
  * Lines outlive the instance, and the process, that wrote them.
  */
-import type { LogLine, StoredLogLine } from "../model.ts";
+import type { LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
 
 export interface LogQuery {
   readonly deploymentId: string;
@@ -16,6 +17,23 @@ export interface LogQuery {
   readonly sinceMs?: number;
   /** Newest lines kept when there are more; at most 10,000. */
   readonly limit?: number;
+}
+
+export interface RequestQuery {
+  /** Of any of these. */
+  readonly deploymentIds: readonly string[];
+  /** At or after. */
+  readonly sinceMs?: number;
+  /** Before. */
+  readonly untilMs?: number;
+  readonly requestId?: string;
+  readonly method?: string;
+  /** `404`, or `4xx`. */
+  readonly status?: string;
+  /** Part of the path, or of one of its lines. */
+  readonly search?: string;
+  readonly offset?: number;
+  readonly limit: number;
 }
 
 export interface LogPage {
@@ -31,6 +49,10 @@ export interface LogStore {
    * dropped and counted.
    */
   append(lines: readonly LogLine[]): void;
+  /** Takes a request as `append` takes a line. Of a burst that is too fast only some are kept. */
+  appendRequest(request: LoggedRequest): void;
+  /** The newest first. Kept: the newest `requestsMax` of each deployment. */
+  queryRequests(query: RequestQuery): Promise<readonly LoggedRequest[]>;
   /** Resolves when all that was appended before is stored. */
   flush(): Promise<void>;
   query(query: LogQuery): Promise<LogPage>;

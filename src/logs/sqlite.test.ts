@@ -6,5 +6,5 @@ import { openSqliteLogs } from "./sqlite.ts";
 
 logStoreConformance("sqlite", () => {
   const path = join(scratchDirectory(), "logs.db");
-  return { open: () => openSqliteLogs({ path, clock: systemClock, linesMax: 10, bufferLinesMax: 50 }) };
+  return { open: () => openSqliteLogs({ path, clock: systemClock, linesMax: 10, requestsMax: 10, bufferLinesMax: 50 }) };
 });

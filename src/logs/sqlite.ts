@@ -2,11 +2,11 @@
  * Driver of the log store: one SQLite file of its own (so that captured lines do not touch the metadata), written in
  * batches. Data plane and control plane both write to it; each trims what it wrote to.
  */
-import { Kysely, sql } from "kysely";
+import { Kysely, sql, type Generated } from "kysely";
 import type { Clock } from "../clock.ts";
-import type { LogLine, StoredLogLine } from "../model.ts";
+import type { LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
 import { nodeSqliteDialect, openNodeSqlite } from "../store/node-sqlite.ts";
-import type { LogPage, LogQuery, LogStore } from "./log-store.ts";
+import type { LogPage, LogQuery, LogStore, RequestQuery } from "./log-store.ts";
 
 export interface SqliteLogsOptions {
   /** File of the database; made when absent. */
@@ -14,6 +14,8 @@ export interface SqliteLogsOptions {
   readonly clock: Clock;
   /** Lines kept for each build and each Function. */
   readonly linesMax: number;
+  /** Requests kept for each deployment. */
+  readonly requestsMax: number;
   /** Lines that may wait to be written. */
   readonly bufferLinesMax: number;
 }
@@ -29,6 +31,18 @@ interface Tables {
     timestamp_ms: number;
     text: string;
   };
+  requests: {
+    serial: Generated<number>;
+    deployment_id: string;
+    request_id: string;
+    function_name: string;
+    timestamp_ms: number;
+    method: string;
+    path: string;
+    host: string;
+    status: number;
+    duration_ms: number;
+  };
   dropped: { deployment_id: string; source: string; function_name: string; count: number };
 }
 
@@ -36,6 +50,10 @@ interface Tables {
 const batchMs = 50;
 const followMs = 100;
 const queryLinesMax = 10_000;
+/** Requests written together: with one batch each 50 ms a thousand a second, which costs the gateway a hundredth of its time. */
+const batchRequestsMax = 50;
+/** Requests are trimmed once so many were written: trimming costs more than writing. */
+const trimAfterRequests = 200;
 
 export async function openSqliteLogs(options: SqliteLogsOptions): Promise<LogStore> {
   const database = openNodeSqlite(options.path, { durable: false });
@@ -44,6 +62,11 @@ export async function openSqliteLogs(options: SqliteLogsOptions): Promise<LogSto
       serial integer primary key autoincrement, deployment_id text not null, source text not null, function_name text not null,
       invocation_id text not null, stream text not null, timestamp_ms integer not null, text text not null);
     create index if not exists lines_by_deployment on lines (deployment_id, source, function_name, serial);
+    create table if not exists requests (
+      serial integer primary key autoincrement, deployment_id text not null, request_id text not null, function_name text not null,
+      timestamp_ms integer not null, method text not null, path text not null, host text not null, status integer not null,
+      duration_ms real not null);
+    create index if not exists requests_by_deployment on requests (deployment_id, serial);
     create table if not exists dropped (
       deployment_id text not null, source text not null, function_name text not null, count integer not null,
       primary key (deployment_id, source, function_name));
@@ -58,6 +81,9 @@ class SqliteLogs implements LogStore {
   readonly #db: Kysely<Tables>;
   readonly #options: SqliteLogsOptions;
   #waiting: LogLine[] = [];
+  #requests: LoggedRequest[] = [];
+  /** Deployment → requests written since the last trim. */
+  readonly #untrimmed = new Map<string, number>();
   #lost = new Map<string, { stream: Stream; count: number }>();
   #writing: Promise<void> = Promise.resolve();
   #scheduled = false;
@@ -74,7 +100,17 @@ class SqliteLogs implements LogStore {
       if (this.#waiting.length < this.#options.bufferLinesMax) this.#waiting.push(line);
       else this.#countLost(line, 1);
     }
-    if (this.#scheduled || this.#waiting.length === 0) return;
+    this.#schedule();
+  }
+
+  appendRequest(request: LoggedRequest): void {
+    if (this.#closed || this.#requests.length >= batchRequestsMax) return;
+    this.#requests.push(request);
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || (this.#waiting.length === 0 && this.#requests.length === 0)) return;
     this.#scheduled = true;
     this.#options.clock.after(batchMs, () => void this.flush());
   }
@@ -100,6 +136,54 @@ class SqliteLogs implements LogStore {
     return { lines: rows.toReversed().map(toLine), dropped: await this.#countDropped(query) };
   }
 
+  async queryRequests(query: RequestQuery): Promise<readonly LoggedRequest[]> {
+    await this.flush();
+    let select = this.#db.selectFrom("requests").selectAll().where("deployment_id", "in", query.deploymentIds);
+    if (query.sinceMs !== undefined) select = select.where("timestamp_ms", ">=", query.sinceMs);
+    if (query.untilMs !== undefined) select = select.where("timestamp_ms", "<", query.untilMs);
+    if (query.requestId !== undefined) select = select.where("request_id", "=", query.requestId);
+    if (query.method !== undefined) select = select.where("method", "=", query.method);
+    if (query.status !== undefined) {
+      const first = Number(query.status.replaceAll("x", "0"));
+      const last = Number(query.status.replaceAll("x", "9"));
+      select = select.where("status", ">=", first).where("status", "<=", last);
+    }
+    if (query.search !== undefined) {
+      const { search } = query;
+      const has = (column: string) => sql<boolean>`instr(${sql.ref(column)}, ${search}) > 0`;
+      select = select.where((where) =>
+        where.or([
+          has("requests.path"),
+          where.exists(
+            where
+              .selectFrom("lines")
+              .select("serial")
+              .whereRef("lines.deployment_id", "=", "requests.deployment_id")
+              .whereRef("lines.invocation_id", "=", "requests.request_id")
+              .where(has("lines.text")),
+          ),
+        ]),
+      );
+    }
+    const rows = await select
+      .orderBy("timestamp_ms", "desc")
+      .orderBy("serial", "desc")
+      .limit(query.limit)
+      .offset(query.offset ?? 0)
+      .execute();
+    return rows.map((row) => ({
+      deploymentId: row.deployment_id,
+      requestId: row.request_id,
+      functionName: row.function_name,
+      timestampMs: row.timestamp_ms,
+      method: row.method,
+      path: row.path,
+      host: row.host,
+      status: row.status,
+      durationMs: row.duration_ms,
+    }));
+  }
+
   async *follow(query: LogQuery, signal: AbortSignal): AsyncIterable<StoredLogLine> {
     let afterSerial = query.afterSerial ?? 0;
     while (!signal.aborted && !this.#closed) {
@@ -117,6 +201,7 @@ class SqliteLogs implements LogStore {
     await this.flush();
     await this.#db.deleteFrom("lines").where("deployment_id", "=", deploymentId).execute();
     await this.#db.deleteFrom("dropped").where("deployment_id", "=", deploymentId).execute();
+    await this.#db.deleteFrom("requests").where("deployment_id", "=", deploymentId).execute();
   }
 
   async close(): Promise<void> {
@@ -145,9 +230,12 @@ class SqliteLogs implements LogStore {
     const lost = this.#lost;
     this.#waiting = [];
     this.#lost = new Map();
-    if (lines.length === 0 && lost.size === 0) return;
+    const requests = this.#requests;
+    this.#requests = [];
+    if (lines.length === 0 && lost.size === 0 && requests.length === 0) return;
     try {
       await this.#db.transaction().execute(async (trx) => {
+        await this.#writeRequests(trx, requests);
         for (let start = 0; start < lines.length; start += 500) {
           await trx
             .insertInto("lines")
@@ -164,6 +252,31 @@ class SqliteLogs implements LogStore {
     } catch {
       for (const line of lines) this.#countLost(line, 1);
       for (const { stream, count } of lost.values()) this.#countLost(stream, count);
+    }
+  }
+
+  async #writeRequests(db: Kysely<Tables>, requests: readonly LoggedRequest[]): Promise<void> {
+    if (requests.length === 0) return;
+    const rows = requests.map((request) => ({
+      deployment_id: request.deploymentId,
+      request_id: request.requestId,
+      function_name: request.functionName,
+      timestamp_ms: request.timestampMs,
+      method: request.method,
+      path: request.path,
+      host: request.host,
+      status: request.status,
+      duration_ms: request.durationMs,
+    }));
+    await db.insertInto("requests").values(rows).execute();
+    for (const { deploymentId } of requests) this.#untrimmed.set(deploymentId, (this.#untrimmed.get(deploymentId) ?? 0) + 1);
+    for (const [deploymentId, count] of this.#untrimmed) {
+      if (count < trimAfterRequests && this.#untrimmed.size <= trimAfterRequests) continue;
+      this.#untrimmed.delete(deploymentId);
+      await sql`
+        delete from requests where deployment_id = ${deploymentId} and serial <= coalesce((select serial from requests
+          where deployment_id = ${deploymentId} order by serial desc limit 1 offset ${this.#options.requestsMax}), -1)
+      `.execute(db);
     }
   }
 
