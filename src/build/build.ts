@@ -88,6 +88,7 @@ const diskCheckMs = 2000;
 const lastLinesMs = 2000;
 /** Codes that a worker may end with; any other is taken as BUILD_FAILED. */
 const workerCodes: readonly ErrorCode[] = [
+  "BUILDER_NOT_FOUND",
   "BUILD_FAILED",
   "BUILD_OUT_OF_MEMORY",
   "BUILD_OUTPUT_INVALID",

@@ -17,6 +17,8 @@ export interface BuildStep {
   readonly builder: "node" | "vercel" | "script";
   /** Package name of the Vercel builder: `@vercel/next`. Empty for ours. */
   readonly use: string;
+  /** Version or tag of that package, to be fetched for the build. Empty: Mayfly has it. */
+  readonly useVersion: string;
   /** Path relative to the project's root: `api/date.ts`, `package.json`. */
   readonly entrypoint: string;
   /** Output path of a `node` step's Function, without leading slash: `api/date`. Empty for the others. */

@@ -50,8 +50,18 @@ export interface Plan {
 
 /** Builders for servers: ours takes their place. */
 const serverBuilders = ["express", "hono", "h3", "koa", "nestjs", "elysia", "fastify", "backends"].map((name) => `@vercel/${name}`);
-/** Vercel builders that the worker can run: dependencies of Mayfly. */
-const vercelBuilders = ["@vercel/next"];
+/** Vercel builders that are dependencies of Mayfly. */
+const ownBuilders = ["@vercel/next"];
+/** Vercel builders that frameworks need and a build fetches: the versions that were tried. */
+const fetchedBuilders: Readonly<Record<string, string>> = {
+  "@vercel/remix-builder": "24.0.0",
+  "@vercel/redwood": "21.0.0",
+  "@vercel/hydrogen": "20.0.0",
+};
+/** Their Functions run on what there is not here. */
+const foreignBuilders = /^@vercel\/(?:go|python|ruby|rust|php|container|deno|bun)$/;
+const packageName = /^(?:@[a-z0-9~-][\w.~-]*\/)?[a-z0-9~-][\w.~-]*$/;
+const packageVersion = /^[\w.^~+-]{1,100}$/;
 
 /**
  * @throws MayflyError INVALID_VERCEL_JSON, BUILDER_NOT_FOUND, BUILD_OUTPUT_UNSUPPORTED, or BUILD_FAILED with what is wrong in the project
@@ -195,7 +205,10 @@ function projectFilesystem(Base: typeof DetectorFilesystem, project: Project): D
 }
 
 interface DetectedBuilder {
+  /** Name of a package. */
   readonly use: string;
+  /** As it was asked for: `1.2.3`; empty when it was not. */
+  readonly version: string;
   readonly src: string;
   readonly config: Readonly<Record<string, unknown>>;
 }
@@ -239,7 +252,7 @@ async function detect(facts: {
   });
   routes.push(...(result.defaultRoutes ?? []));
   const builders = (result.builders ?? [{ use: "@vercel/static", src: "**", config: { zeroConfig: true } }]).map((builder) => ({
-    use: builder.use.replace(/(?<=.)@[^/]*$/, ""),
+    ...splitVersion(builder.use),
     src: builder.src ?? "package.json",
     config: (builder.config ?? {}) as Readonly<Record<string, unknown>>,
   }));
@@ -268,10 +281,10 @@ function filesThatDecide(files: readonly string[], outputDirectory: string | nul
 /** Legacy `builds`: one builder for each file that `src` matches; the output keeps its extension. */
 function expandBuilds(builds: readonly BuildEntry[], files: readonly string[]): readonly DetectedBuilder[] {
   return builds.flatMap((build) => {
-    const use = build.use.replace(/^@now\//, "@vercel/").replace(/(?<=.)@[^/]*$/, "");
-    if (use === "@vercel/static") return [{ use, src: build.src, config: build.config }];
+    const { use, version } = splitVersion(build.use.replace(/^@now\//, "@vercel/"));
+    if (use === "@vercel/static") return [{ use, version, src: build.src, config: build.config }];
     const sources = files.filter((path) => path === build.src || posix.matchesGlob(path, build.src));
-    return sources.map((src) => ({ use, src, config: build.config }));
+    return sources.map((src) => ({ use, version, src, config: build.config }));
   });
 }
 
@@ -327,8 +340,8 @@ async function followLink(path: string, project: Project): Promise<FileRef | und
 }
 
 async function toStep(builder: DetectedBuilder, project: Project, functions: Readonly<Record<string, FunctionEntry>>): Promise<BuildStep> {
-  const { use, src, config } = builder;
-  const base = { use: "", entrypoint: src, output: "", server: false, config, functionSettings: {} };
+  const { use, version, src, config } = builder;
+  const base = { use: "", useVersion: "", entrypoint: src, output: "", server: false, config, functionSettings: {} };
   if (use === "@vercel/node") {
     const output = config["zeroConfig"] === true ? src.slice(0, -extname(src).length) : src;
     return { ...base, builder: "node", output, functionSettings: settingsOf(src, functions) };
@@ -338,8 +351,21 @@ async function toStep(builder: DetectedBuilder, project: Project, functions: Rea
     return { ...base, builder: "node", entrypoint, output: "index", server: true, functionSettings: settingsOf(entrypoint, functions) };
   }
   if (use === "@vercel/static-build") return { ...base, builder: "script" };
-  if (vercelBuilders.includes(use)) return { ...base, builder: "vercel", use };
-  throw new MayflyError("BUILDER_NOT_FOUND", `"${src}" needs the builder "${use}", which Mayfly does not have.`);
+  if (ownBuilders.includes(use)) return { ...base, builder: "vercel", use };
+  const useVersion = version || fetchedBuilders[use] || "latest";
+  if (foreignBuilders.test(use) || !packageName.test(use) || !packageVersion.test(useVersion)) {
+    throw new MayflyError(
+      "BUILDER_NOT_FOUND",
+      `"${src}" needs the builder "${use}", which Mayfly does not have: Functions run on Node.js.`,
+    );
+  }
+  return { ...base, builder: "vercel", use, useVersion };
+}
+
+/** `@vercel/next@4.0.0` → name and version. */
+function splitVersion(spec: string): { readonly use: string; readonly version: string } {
+  const at = spec.indexOf("@", 1);
+  return at === -1 ? { use: spec, version: "" } : { use: spec.slice(0, at), version: spec.slice(at + 1) };
 }
 
 function settingsOf(path: string, functions: unknown): FunctionSettings {

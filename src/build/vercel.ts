@@ -1,14 +1,14 @@
 /**
  * Runs any Vercel builder's `build()` and writes what it returns (Lambdas, prerenders, static files) as Build Output API.
- * Hides the shapes of `@vercel/build-utils`. Its dependencies are installed already, so the builder is told to skip that.
+ * Hides the shapes of `@vercel/build-utils`. The project's dependencies are installed already, so it is told to skip that.
  */
 import { link, mkdir, writeFile, copyFile, readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { basename, dirname, extname, join, posix, relative, sep } from "node:path";
 import type { EdgeFunction, FileBlob, FileFsRef, Lambda, Prerender } from "@vercel/build-utils";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import type { BuildStep, SiteSettings } from "./builder.ts";
+import { loadBuilder } from "./builder-package.ts";
 import { linkFunction, writeFunction } from "./function-directory.ts";
 import type { MadeFile } from "./function-directory.ts";
 import { ModulePacker } from "./module-pack.ts";
@@ -41,7 +41,7 @@ interface AnyResult {
  * @throws MayflyError BUILD_FAILED when the builder fails, BUILD_OUTPUT_UNSUPPORTED for what cannot run here
  */
 export async function buildVercel(step: BuildStep, context: BuildContext): Promise<StepResult> {
-  const builder = createRequire(import.meta.url)(step.use) as AnyBuilder;
+  const builder = asBuilder(await loadBuilder(step, context), step.use);
   const { glob } = await import("@vercel/build-utils");
   const { work, repository, job } = context;
   const { settings } = job;
@@ -134,6 +134,15 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
     await mkdir(dirname(base), { recursive: true });
     await writeFile(`${base}.prerender-config.json`, JSON.stringify({ ...config, fallback: fallbackReference }));
   }
+}
+
+/** CommonJS, or an ECMAScript module, with the builder as its default or itself. */
+function asBuilder(module: unknown, name: string): AnyBuilder {
+  const exported = module as { readonly default?: Partial<AnyBuilder>; readonly build?: unknown };
+  const builder = typeof exported.build === "function" ? exported : exported.default;
+  if (typeof builder?.build !== "function")
+    throw new MayflyError("BUILDER_NOT_FOUND", `The package "${name}" is no builder: it exports no build().`);
+  return builder as AnyBuilder;
 }
 
 function siteOf({ images, wildcard, crons }: AnyResult): SiteSettings {

@@ -1,0 +1,37 @@
+/**
+ * The package of a Vercel builder, inside the build sandbox: Mayfly's own dependency, or fetched from the registry into a
+ * directory beside the project, where the project's own packages do not reach.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { MayflyError, messageOf } from "../errors.ts";
+import type { BuildStep } from "./builder.ts";
+import { runCommand } from "./command.ts";
+import type { BuildContext } from "./step.ts";
+
+const directory = ".vercel/builders";
+
+/**
+ * What the package exports.
+ * @throws MayflyError INSTALL_FAILED when it cannot be fetched, BUILDER_NOT_FOUND when it is no builder
+ */
+export async function loadBuilder(step: BuildStep, context: BuildContext): Promise<unknown> {
+  const require = step.useVersion === "" ? createRequire(import.meta.url) : await fetchBuilder(step, context);
+  try {
+    return require(step.use) as unknown;
+  } catch (error) {
+    throw new MayflyError("BUILDER_NOT_FOUND", `The builder "${step.use}" cannot be loaded: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function fetchBuilder({ use, useVersion }: BuildStep, context: BuildContext): Promise<NodeJS.Require> {
+  const place = join(context.work, directory);
+  await mkdir(place, { recursive: true });
+  const manifest = join(place, "package.json");
+  await writeFile(manifest, JSON.stringify({ private: true, license: "UNLICENSED" }));
+  console.log(`Fetching the builder ${use}@${useVersion}`);
+  const end = await runCommand(["npm", "install", "--no-package-lock", "--", `${use}@${useVersion}`], place, place);
+  if (end.exitCode !== 0) throw new MayflyError("INSTALL_FAILED", `The builder ${use}@${useVersion} cannot be fetched.`);
+  return createRequire(manifest);
+}
