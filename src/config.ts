@@ -43,6 +43,22 @@ export const knobs = {
     max: 65535,
     doc: "Port of the gateway and the API.",
   },
+  httpsPort: {
+    type: "number",
+    flag: "https-port",
+    default: 0,
+    unit: "TCP port, 0 = none",
+    min: 0,
+    max: 65535,
+    doc: "Port of HTTPS with HTTP/2; its certificates are given by tlsCert and tlsKey, or come from a local authority in the data directory.",
+  },
+  tlsCert: {
+    type: "string",
+    flag: "tls-cert",
+    default: "",
+    doc: "Certificate chain (PEM file) of the HTTPS port; read again when it changes.",
+  },
+  tlsKey: { type: "string", flag: "tls-key", default: "", doc: "Private key (PEM file) of that certificate." },
   host: { type: "string", flag: "host", default: "127.0.0.1", doc: "Address to listen on." },
   domain: {
     type: "string",

@@ -22,6 +22,7 @@ const rows = {
   FUNCTION_PAYLOAD_TOO_LARGE: { status: 413, sentence: "The request body is larger than a Function accepts." },
   URI_TOO_LONG: { status: 414, sentence: "The address is too long." },
   RANGE_NOT_SATISFIABLE: { status: 416, sentence: "The file does not have the range that was asked for." },
+  MISDIRECTED_REQUEST: { status: 421, sentence: "This connection was opened for another host." },
   FUNCTION_THROTTLED: { status: 429, sentence: "Too many requests wait for this Function. Try again soon." },
   REQUEST_HEADER_TOO_LARGE: { status: 431, sentence: "The head of the request is too large." },
   FUNCTION_INVOCATION_FAILED: { status: 500, sentence: "The Function has crashed. Its log has the reason." },

@@ -41,7 +41,7 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
   const dataPlane = await openDataPlane(config, () => controlPlane?.socketPath ?? null, log);
   opened.defer(() => dataPlane.close());
 
-  const { port, sandbox } = dataPlane;
+  const { port, httpsPort, authorityPath, sandbox } = dataPlane;
   const api = `http://127.0.0.1:${port}`;
   controlPlane = new ControlPlaneProcess({ config, port, token: (await operator.token(api)) ?? null }, log);
   const control = controlPlane;
@@ -54,7 +54,9 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
 
   const url = `http://${config.domain}:${port}`;
   log(`Sandbox: ${sandbox.name} (${describeCapabilities(sandbox.can)})`);
-  log(`Mayfly answers at ${url}`);
+  log(`Mayfly answers at ${url}${httpsPort === null ? "" : ` and https://${config.domain}:${httpsPort}`}`);
+  if (authorityPath !== null)
+    log(`Its certificates are signed by ${authorityPath}: trust that file (curl --cacert, or your browser's settings).`);
   const ended = new Promise<void>((end) => operator.interruption.addEventListener("abort", () => end(), { once: true }));
   if (!operator.interruption.aborted) {
     await operator.started({ api, url, fresh });

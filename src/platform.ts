@@ -22,6 +22,8 @@ import { deploy, supersede, type DeployContext } from "./deploy/deploy.ts";
 import { BuildQueue, concurrencyHere } from "./deploy/queue.ts";
 import { MayflyError, messageOf } from "./errors.ts";
 import { openPools } from "./functions/pools.ts";
+import { openCertificates } from "./gateway/certificates.ts";
+import type { FrontPorts } from "./gateway/front.ts";
 import { openGateway } from "./gateway/gateway.ts";
 import { openHostIndex, type HostIndex } from "./gateway/host.ts";
 import type { GitHost } from "./git/git-host.ts";
@@ -140,8 +142,9 @@ async function chooseSandboxes(config: Config, log: Log): Promise<SandboxDriver>
   throw new MayflyError("sandbox_unavailable", `The sandbox asked for does not work here. ${reasons.join(" ")}`);
 }
 
-export interface DataPlane {
-  readonly port: number;
+export interface DataPlane extends FrontPorts {
+  /** Certificate of the local authority that people may trust; null: there is none. */
+  readonly authorityPath: string | null;
   readonly sandbox: SandboxDriver;
   close(): Promise<void>;
 }
@@ -171,11 +174,14 @@ export async function openDataPlane(config: Config, controlSocket: () => string 
   });
   opened.defer(() => functions.close(0));
   const hosts = openHostIndex({ store, blobs, config });
-  const gateway = openGateway({ config, clock, functions, hosts, blobs, logs, control: { socketPath: controlSocket } });
-  const { port } = await gateway.listen();
+  const serves = async (host: string): Promise<boolean> => (await hosts.resolve(host)) !== null;
+  const certificates =
+    config.httpsPort === 0 ? null : await openCertificates({ config, clock, directory: join(data.directory, "tls"), serves });
+  const gateway = openGateway({ config, clock, certificates, functions, hosts, blobs, logs, control: { socketPath: controlSocket } });
+  const ports = await gateway.listen();
   opened.defer(() => gateway.close(config.drainMs));
   const close = opened.move();
-  return { port, sandbox, close: () => close.disposeAsync() };
+  return { ...ports, authorityPath: certificates?.authorityPath ?? null, sandbox, close: () => close.disposeAsync() };
 }
 
 /** What serves a directory under development: gateway and Functions without a store, and what its builds need. */
@@ -222,7 +228,7 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
     unseal: parts.environment,
   });
   opened.defer(() => functions.close(0));
-  const gateway = openGateway({ config, clock, functions, hosts: parts.hosts, blobs, logs, control: null });
+  const gateway = openGateway({ config, clock, certificates: null, functions, hosts: parts.hosts, blobs, logs, control: null });
   const { port } = await gateway.listen();
   opened.defer(() => gateway.close(0));
   const toolchains = createToolchains({ directory: join(directory, "toolchains"), npmRegistry: config.npmRegistry });

@@ -18,12 +18,16 @@ export interface RequestHead {
   readonly httpVersion: "1.0" | "1.1" | "2.0";
   /** Whether TLS carries it. */
   readonly secure: boolean;
+  /** The host that the client named in its TLS handshake, lower-case; null: none. */
+  readonly serverName: string | null;
   /** The peer's address; IPv4 without the prefix of its IPv6 form. */
   readonly remoteAddress: string;
   /** Bytes that the body will have; null: not announced; 0: there is none. */
   readonly bodyLength: number | null;
   /** The client waits for leave to send its body. */
   readonly expectsContinue: boolean;
+  /** The protocol that the client asks to change to (`websocket`), lower-case. */
+  readonly upgrade: string | null;
 }
 
 /** Who reads a request's body. After `onEnd` or `onError` nothing more is said. */

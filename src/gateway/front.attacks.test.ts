@@ -345,7 +345,7 @@ async function openBed(
     return undefined;
   };
   const config = { ...loadConfig({ port: "0" }, settings) };
-  const front = openFront({ config, clock: systemClock }, answer ?? echo);
+  const front = openFront({ config, clock: systemClock, certificates: null }, answer ?? echo);
   const { port } = await front.listen();
   const open = (): Promise<Socket> =>
     new Promise((resolve, reject) => {

@@ -4,12 +4,17 @@
  * order, with no request lost that was begun.
  */
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { callbackify } from "node:util";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
+import type { Certificates } from "./certificates.ts";
 import type { Exchange } from "./exchange.ts";
+import type { FrontConnection, FrontHost } from "./front-connection.ts";
 import { DateLine } from "./http1-response.ts";
-import { Http1Connection, type Http1Host } from "./http1.ts";
+import { Http1Connection } from "./http1.ts";
+import { Http2Connection } from "./http2.ts";
 
 /** Connections that wait to be accepted. */
 const backlog = 4096;
@@ -18,9 +23,22 @@ const evictedShare = 0.01;
 /** When the server ends, a kept connection may bring one more request for so long, which is answered. */
 const drainIdleMs = 500;
 
+export interface FrontPorts {
+  readonly port: number;
+  /** Of TLS; null: it is not spoken. */
+  readonly httpsPort: number | null;
+}
+
+export interface FrontParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  /** null: no TLS. */
+  readonly certificates: Certificates | null;
+}
+
 export interface Front {
   /** @throws MayflyError port_in_use */
-  listen(): Promise<{ readonly port: number }>;
+  listen(): Promise<FrontPorts>;
   /** Takes no more connections; requests in flight may finish within `drainMs`, then they are cut off. */
   close(drainMs: number): Promise<void>;
   /** Open connections. */
@@ -28,46 +46,82 @@ export interface Front {
 }
 
 /** @param answer takes each exchange; it never throws */
-export function openFront(
-  { config, clock }: { readonly config: Config; readonly clock: Clock },
-  answer: (exchange: Exchange) => void,
-): Front {
-  return new NetFront(config, clock, answer);
+export function openFront(parts: FrontParts, answer: (exchange: Exchange) => void): Front {
+  return new NetFront(parts, answer);
 }
 
-class NetFront implements Front, Http1Host {
+class NetFront implements Front, FrontHost {
   readonly config: Config;
   readonly clock: Clock;
   readonly date: DateLine;
   readonly answer: (exchange: Exchange) => void;
   draining = false;
   readonly #server: Server;
-  readonly #connections = new Set<Http1Connection>();
+  readonly #tlsServer: Server | null;
+  readonly #connections = new Set<FrontConnection>();
+  /** TLS connections that may still be in their handshake. */
+  readonly #handshakes = new Set<Socket>();
   #cancelSweep: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   #emptied: () => void = () => {};
 
-  constructor(config: Config, clock: Clock, answer: (exchange: Exchange) => void) {
+  constructor({ config, clock, certificates }: FrontParts, answer: (exchange: Exchange) => void) {
     this.config = config;
     this.clock = clock;
     this.date = new DateLine(clock);
     this.answer = answer;
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      this.#accept(socket, () => new Http1Connection(socket, this, null));
+    });
+    this.#tlsServer = certificates === null ? null : this.#openTls(certificates);
   }
 
-  async listen(): Promise<{ readonly port: number }> {
-    const { port, host } = this.config;
+  #openTls(certificates: Certificates): Server {
+    const server = createTlsServer({
+      ALPNProtocols: ["h2", "http/1.1"],
+      SNICallback: callbackify((name: string) => certificates.contextFor(name.toLowerCase())),
+      handshakeTimeout: this.config.headersMsMax,
+      allowHalfOpen: true,
+      noDelay: true,
+    });
+    server.on("connection", (socket: Socket) => {
+      this.#handshakes.add(socket);
+      socket.once("close", () => this.#handshakes.delete(socket));
+    });
+    server.on("secureConnection", (socket: TLSSocket) => {
+      this.#accept(socket, () => {
+        if (socket.alpnProtocol === "h2") return new Http2Connection(socket, this);
+        const { servername } = socket;
+        return new Http1Connection(socket, this, { serverName: typeof servername === "string" ? servername.toLowerCase() : null });
+      });
+    });
+    // Whoever does not finish the handshake is gone by then.
+    server.on("tlsClientError", (_error, socket: TLSSocket) => socket.destroy());
+    server.maxConnections = this.config.connectionsMax;
+    return server;
+  }
+
+  async listen(): Promise<FrontPorts> {
+    const { port, httpsPort } = this.config;
+    return {
+      port: await this.#listenOn(this.#server, port),
+      httpsPort: this.#tlsServer === null ? null : await this.#listenOn(this.#tlsServer, httpsPort),
+    };
+  }
+
+  async #listenOn(server: Server, port: number): Promise<number> {
+    const { host } = this.config;
     await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (error) => {
+      server.once("error", (error) => {
         reject(
           errnoOf(error) === "EADDRINUSE"
             ? new MayflyError("port_in_use", `Port ${port} of ${host} is in use.`, { cause: error })
             : new MayflyError("config_invalid", `Cannot listen on ${host}, port ${port}: ${messageOf(error)}`, { cause: error }),
         );
       });
-      this.#server.listen({ port, host, backlog }, resolve);
+      server.listen({ port, host, backlog }, resolve);
     });
-    return { port: (this.#server.address() as AddressInfo).port };
+    return (server.address() as AddressInfo).port;
   }
 
   get connections(): number {
@@ -82,11 +136,13 @@ class NetFront implements Front, Http1Host {
     if (!this.#server.listening) return;
     this.draining = true;
     this.#server.close();
+    this.#tlsServer?.close();
     const closeAll = (): void => {
       for (const connection of this.#connections) connection.close();
     };
     const destroyAll = (): void => {
       for (const connection of this.#connections) connection.destroy();
+      for (const socket of this.#handshakes) socket.destroy();
     };
     const cancels = [this.clock.after(Math.min(drainMs, drainIdleMs), closeAll), this.clock.after(drainMs, destroyAll)];
     if (this.#connections.size > 0) {
@@ -98,12 +154,12 @@ class NetFront implements Front, Http1Host {
     this.#cancelSweep?.();
   }
 
-  #accept(socket: Socket): void {
+  #accept(socket: Socket, open: () => FrontConnection): void {
     if (this.#connections.size >= this.config.connectionsMax && !this.#evict()) {
       socket.destroy();
       return;
     }
-    const connection = new Http1Connection(socket, this, false);
+    const connection = open();
     this.#connections.add(connection);
     socket.once("close", () => {
       this.#connections.delete(connection);

@@ -770,6 +770,7 @@ async function openTestbed(
   const gateway = openGateway({
     config,
     clock: systemClock,
+    certificates: null,
     functions: fakeFunctions((id) => functions.get(id)!),
     hosts: hosts ?? {
       async resolve(host) {

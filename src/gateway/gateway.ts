@@ -9,6 +9,7 @@ import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import type { Functions } from "../functions/functions.ts";
 import type { LogStore } from "../logs/log-store.ts";
+import type { Certificates } from "./certificates.ts";
 import { Control, type ControlPlane } from "./control.ts";
 import { codeOfStatus, renderErrorPage } from "./error-page.ts";
 import type { Exchange } from "./exchange.ts";
@@ -22,6 +23,8 @@ import { StaticFiles } from "./static.ts";
 export interface GatewayParts {
   readonly config: Config;
   readonly clock: Clock;
+  /** null: the gateway speaks no TLS. */
+  readonly certificates: Certificates | null;
   readonly functions: Pick<Functions, "invoke">;
   readonly hosts: HostIndex;
   readonly blobs: Pick<BlobStore, "read" | "open">;
@@ -33,9 +36,10 @@ export interface GatewayParts {
 /** Live once it listens. `close` lets requests in flight finish within `drainMs`; the parts are their owner's to close. */
 export type Gateway = Front;
 
-export function openGateway(parts: GatewayParts): Gateway {
+/** @param open the front that brings the exchanges */
+export function openGateway(parts: GatewayParts, open: typeof openFront = openFront): Gateway {
   const journey = new Journey(parts);
-  return openFront(parts, (exchange) => void journey.answer(exchange));
+  return open(parts, (exchange) => void journey.answer(exchange));
 }
 
 class Journey {
@@ -66,6 +70,8 @@ class Journey {
     if (exchange.address.path === "/_mayfly/health") return this.#health(exchange);
 
     const { host } = exchange.address;
+    const { serverName } = exchange.request;
+    if (serverName !== null && serverName !== host) throw new MayflyError("MISDIRECTED_REQUEST");
     if (this.#control !== null && isControlHost(host, config)) return this.#control.answer(exchange);
     const deployment = await exchange.step("host", () => hosts.resolve(host));
     if (deployment === null) throw new MayflyError("DEPLOYMENT_NOT_FOUND");

@@ -12,12 +12,11 @@
  * ```
  */
 import type { Socket } from "node:net";
-import type { Clock } from "../clock.ts";
-import type { Config } from "../config.ts";
 import { errorTable, MayflyError, type ErrorCode } from "../errors.ts";
 import { newRequestId } from "../names.ts";
 import { Exchange, type BodySink, type Channel } from "./exchange.ts";
-import { headerLines, statusLine, type DateLine, type HeaderLines } from "./http1-response.ts";
+import type { FrontConnection, FrontHost } from "./front-connection.ts";
+import { headerLines, statusLine, type HeaderLines } from "./http1-response.ts";
 import { ChunkedBody, isHopeless, parseRequestHead, type ParsedHead } from "./request-parser.ts";
 
 /** A client that goes on sending after its last answer is cut off after this. Ended at once it might not read the answer. */
@@ -35,23 +34,14 @@ const headEnd = Buffer.from("\r\n\r\n");
 const continueBytes = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
 const lastChunk = Buffer.from("0\r\n\r\n");
 
-/** What a connection needs of the front that it came in by. */
-export interface Http1Host {
-  readonly config: Config;
-  readonly clock: Clock;
-  readonly date: DateLine;
-  /** The node takes no more requests: each connection ends with its next response. */
-  readonly draining: boolean;
-  answer(exchange: Exchange): void;
-}
-
 type Phase = "idle" | "head" | "exchange" | "lingering" | "closed";
 
-export class Http1Connection {
+export class Http1Connection implements FrontConnection {
   readonly socket: Socket;
   readonly secure: boolean;
-  readonly host: Http1Host;
+  readonly host: FrontHost;
   readonly #remoteAddress: string;
+  readonly #serverName: string | null;
   #phase: Phase = "idle";
   /** Since the phase began, or its last sign of progress; milliseconds of the clock. */
   #sinceMs: number;
@@ -68,10 +58,12 @@ export class Http1Connection {
   #last = false;
   #awaitsDrain = false;
 
-  constructor(socket: Socket, host: Http1Host, secure: boolean) {
+  /** @param tls null: the connection is plain; else the server name of its handshake, if it had one */
+  constructor(socket: Socket, host: FrontHost, tls: { readonly serverName: string | null } | null) {
     this.socket = socket;
     this.host = host;
-    this.secure = secure;
+    this.secure = tls !== null;
+    this.#serverName = tls?.serverName ?? null;
     this.#remoteAddress = (socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
     this.#sinceMs = host.clock.now();
     socket.on("data", (chunk: Buffer) => this.#receive(chunk));
@@ -84,19 +76,16 @@ export class Http1Connection {
     socket.on("timeout", () => socket.destroy());
   }
 
-  /** No request is in hand, at most a part of a head. */
   get isSilent(): boolean {
     return this.#phase === "idle" || this.#phase === "head";
   }
 
-  /** When its present phase began, or last got on. */
   get sinceMs(): number {
     return this.#sinceMs;
   }
 
   // ── deadlines ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Ends what has taken too long. To be called now and then. */
   check(nowMs: number): void {
     const { config } = this.host;
     const waitedMs = nowMs - this.#sinceMs;
@@ -121,7 +110,6 @@ export class Http1Connection {
     }
   }
 
-  /** Ends the connection in order when no request is in hand; else says so with the response in hand. */
   close(): void {
     this.#last = true;
     if (this.#phase === "idle") this.#linger();
@@ -230,7 +218,7 @@ export class Http1Connection {
     const { host } = this;
     if (!head.keepAlive || host.draining) this.#last = true;
     this.#to("exchange");
-    const { method, target, headers, httpVersion, bodyLength, expectsContinue } = head;
+    const { method, target, headers, httpVersion, bodyLength, expectsContinue, upgrade } = head;
     const turn = new Turn(this, head);
     this.#turn = turn;
     const request = {
@@ -239,9 +227,11 @@ export class Http1Connection {
       headers,
       httpVersion,
       secure: this.secure,
+      serverName: this.#serverName,
       remoteAddress: this.#remoteAddress,
       bodyLength,
       expectsContinue,
+      upgrade,
     };
     turn.exchange = new Exchange(request, turn, host.config);
     host.answer(turn.exchange);
@@ -510,8 +500,8 @@ class Turn implements Channel {
 
   abort(): void {
     if (this.#over) return;
-    // The end of a body that only the connection's end ends must not look like one.
-    if (this.#framing === "close") this.#connection.socket.resetAndDestroy();
+    // The end of a body that only the connection's end ends must not look like one. (TLS has a word of its own for that.)
+    if (this.#framing === "close" && !this.#connection.secure) this.#connection.socket.resetAndDestroy();
     else this.#connection.destroy();
   }
 

@@ -1,0 +1,334 @@
+/**
+ * HTTP/2 on one TLS connection, framed by Node's own engine. Many requests at once, each an {@link Exchange}; what a client
+ * may hold or ask for is bounded: streams, header lists, resets, pings, settings, silence.
+ */
+import { constants, performServerHandshake, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { TLSSocket } from "node:tls";
+import { MayflyError } from "../errors.ts";
+import { Exchange, type BodySink, type Channel } from "./exchange.ts";
+import { headerLines, statusLine } from "./http1-response.ts";
+import type { FrontConnection, FrontHost } from "./front-connection.ts";
+
+/** Requests of one connection at a time. */
+const streamsMax = 128;
+/** Streams that a client takes back: so many at once, then so many a second (CVE-2023-44487). */
+const resetsBurst = 200;
+const resetsPerSecond = 50;
+/** Pings and settings of a client in ten seconds. */
+const controlFramesMax = 200;
+const controlFramesMs = 10_000;
+
+/** How long a connection that is being ended may go on. */
+const lingerMs = 2000;
+
+export class Http2Connection implements FrontConnection {
+  readonly #socket: TLSSocket;
+  readonly #session: ServerHttp2Session;
+  readonly #host: FrontHost;
+  readonly #streams = new Set<StreamChannel>();
+  #sinceMs: number;
+  #closing = false;
+  #controlFrames = 0;
+  #controlSinceMs = 0;
+
+  constructor(socket: TLSSocket, host: FrontHost) {
+    const { config, clock } = host;
+    this.#socket = socket;
+    this.#host = host;
+    this.#sinceMs = clock.now();
+    socket.on("error", () => {});
+    const session = performServerHandshake(socket, {
+      settings: { maxConcurrentStreams: streamsMax, maxHeaderListSize: config.headersBytesMax, enablePush: false },
+      // Pseudo headers count too.
+      maxHeaderListPairs: config.headersMax + 6,
+      maxSendHeaderBlockLength: 1_048_576,
+      streamResetBurst: resetsBurst,
+      streamResetRate: resetsPerSecond,
+      maxOutstandingPings: 10,
+      maxSettings: 32,
+      maxSessionMemory: 10,
+    } as Parameters<typeof performServerHandshake>[1]);
+    this.#session = session;
+    session.on("stream", (stream, _headers, flags, rawHeaders: string[]) => this.#begin(stream, flags, rawHeaders));
+    session.on("ping", () => this.#countControlFrame());
+    session.on("remoteSettings", () => this.#countControlFrame());
+    session.on("error", () => {});
+    session.on("frameError", () => {});
+  }
+
+  get isSilent(): boolean {
+    return this.#streams.size === 0;
+  }
+
+  get sinceMs(): number {
+    return this.#sinceMs;
+  }
+
+  check(nowMs: number): void {
+    const { config } = this.#host;
+    const waitedMs = nowMs - this.#sinceMs;
+    if (this.isSilent && waitedMs >= (this.#closing ? lingerMs : config.connectionIdleMs)) {
+      if (this.#closing) this.destroy();
+      else this.close();
+    }
+    for (const stream of this.#streams) stream.check(nowMs);
+  }
+
+  close(): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#sinceMs = this.#host.clock.now();
+    // Streams that the client opened before it has heard of it are still answered.
+    if (!this.#session.closed) this.#session.close();
+  }
+
+  destroy(): void {
+    this.#session.destroy();
+    this.#socket.destroy();
+  }
+
+  #begin(stream: ServerHttp2Stream, flags: number, rawHeaders: readonly string[]): void {
+    const { config, clock } = this.#host;
+    if (this.#host.draining) this.close();
+    stream.on("error", () => {});
+    const request = this.#read(rawHeaders, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0);
+    if (request === null) {
+      stream.close(constants.NGHTTP2_PROTOCOL_ERROR);
+      return;
+    }
+    const channel = new StreamChannel(stream, this.#host, request.method, request.bodyLength === 0);
+    this.#streams.add(channel);
+    stream.once("close", () => {
+      this.#streams.delete(channel);
+      this.#sinceMs = clock.now();
+      channel.closed();
+    });
+    channel.exchange = new Exchange(request, channel, config);
+    this.#host.answer(channel.exchange);
+  }
+
+  /** null: no request that HTTP/1.1 could say as well. */
+  #read(raw: readonly string[], ended: boolean) {
+    const pseudo: Record<string, string> = {};
+    const headers: string[] = [];
+    let cookie: string | null = null;
+    let length: number | null = null;
+    let host: string | null = null;
+    let expectsContinue = false;
+    for (let index = 0; index + 1 < raw.length; index += 2) {
+      const name = raw[index]!;
+      const value = raw[index + 1]!;
+      if (name.startsWith(":")) pseudo[name] = value;
+      else if (name === "host") host = value;
+      // Crumbs become one header again (RFC 9113 §8.2.3).
+      else if (name === "cookie") cookie = cookie === null ? value : `${cookie}; ${value}`;
+      else {
+        headers.push(name, value);
+        if (name === "content-length") length = Number(value);
+        else if (name === "expect") expectsContinue = value.toLowerCase() === "100-continue";
+      }
+    }
+    const { ":method": method, ":path": target, ":authority": authority } = pseudo;
+    const named = authority ?? host;
+    if (method === undefined || target === undefined || named === undefined || named === null) return null;
+    if (host !== null && authority !== undefined && host.toLowerCase() !== authority.toLowerCase()) return null;
+    if (!/^[\x21-\x7e\x80-\xff]+$/.test(target) || !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,24}$/.test(method)) return null;
+    headers.unshift("host", named);
+    if (cookie !== null) headers.push("cookie", cookie);
+    return {
+      method,
+      target,
+      headers,
+      httpVersion: "2.0" as const,
+      secure: true,
+      serverName: typeof this.#socket.servername === "string" ? this.#socket.servername.toLowerCase() : null,
+      remoteAddress: (this.#socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, ""),
+      bodyLength: ended ? 0 : length,
+      expectsContinue: expectsContinue && !ended,
+      upgrade: null,
+    };
+  }
+
+  #countControlFrame(): void {
+    const nowMs = this.#host.clock.now();
+    if (nowMs - this.#controlSinceMs > controlFramesMs) {
+      this.#controlSinceMs = nowMs;
+      this.#controlFrames = 0;
+    }
+    if (++this.#controlFrames > controlFramesMax) this.#session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+}
+
+/** One stream of a connection. */
+class StreamChannel implements Channel {
+  exchange!: Exchange;
+  readonly #stream: ServerHttp2Stream;
+  readonly #host: FrontHost;
+  readonly #method: string;
+  #sink: BodySink | null = null;
+  #bodyDone: boolean;
+  #bodyPaused = false;
+  /** Of the body's last byte, or of the write that the client did not take. */
+  #sinceMs: number;
+  #stalled = false;
+  #ended = false;
+  #head: { readonly status: number; readonly headers: OutgoingHttpHeaders } | null = null;
+  #headWritten = false;
+  #withoutBody = false;
+
+  constructor(stream: ServerHttp2Stream, host: FrontHost, method: string, bodyDone: boolean) {
+    this.#stream = stream;
+    this.#host = host;
+    this.#method = method;
+    this.#bodyDone = bodyDone;
+    this.#sinceMs = host.clock.now();
+    stream.on("drain", () => {
+      this.#stalled = false;
+      this.exchange.drained();
+    });
+  }
+
+  check(nowMs: number): void {
+    const { config } = this.#host;
+    const waitedMs = nowMs - this.#sinceMs;
+    const readsBody = this.#sink !== null && !this.#bodyDone && !this.#bodyPaused;
+    if (readsBody && !this.#ended && waitedMs >= config.bodyIdleMsMax) this.abort();
+    else if ((this.#stalled || this.#ended) && waitedMs >= config.writeStallMsMax) this.abort();
+  }
+
+  // ── the request's body ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  readBody(sink: BodySink): void {
+    if (this.#bodyDone) return sink.onEnd();
+    if (this.#stream.destroyed || this.#sink !== null) return sink.onError(new Error("There is no body to be read any more."));
+    this.#sink = sink;
+    this.#sinceMs = this.#host.clock.now();
+    this.#stream.on("data", (chunk: Buffer) => {
+      this.#sinceMs = this.#host.clock.now();
+      this.#sink?.onData(chunk);
+    });
+    this.#stream.once("end", () => {
+      this.#bodyDone = true;
+      const reader = this.#sink;
+      this.#sink = null;
+      reader?.onEnd();
+    });
+    return undefined;
+  }
+
+  pauseBody(): void {
+    this.#bodyPaused = true;
+    this.#stream.pause();
+  }
+
+  resumeBody(): void {
+    if (!this.#bodyPaused) return;
+    this.#bodyPaused = false;
+    this.#sinceMs = this.#host.clock.now();
+    this.#stream.resume();
+  }
+
+  dropBody(): void {
+    this.#sink = null;
+    this.#stream.resume();
+  }
+
+  sendContinue(): void {
+    if (!this.#stream.destroyed && !this.#stream.headersSent) this.#stream.additionalHeaders({ ":status": 100 });
+  }
+
+  closed(): void {
+    const sink = this.#sink;
+    this.#sink = null;
+    this.exchange.closed();
+    if (!this.#bodyDone) sink?.onError(new MayflyError("BAD_REQUEST", "The client has gone."));
+  }
+
+  // ── the response ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  head(status: number, flat: readonly string[]): void {
+    if (this.#head !== null) throw new Error("The response has begun already.");
+    statusLine(status);
+    const { contentLength } = headerLines(flat);
+    const headers = Object.create(null) as Record<string, string | string[]>;
+    for (let index = 0; index + 1 < flat.length; index += 2) {
+      const name = flat[index]!;
+      // What belongs to a connection has no place in HTTP/2 (RFC 9113 §8.2.2).
+      if (perConnection.has(name)) continue;
+      const value = flat[index + 1]!;
+      const known = headers[name];
+      headers[name] = known === undefined ? value : Array.isArray(known) ? [...known, value] : joined(name, known, value);
+    }
+    this.#withoutBody = this.#method === "HEAD" || status === 204 || status === 304;
+    if (status === 204) delete headers["content-length"];
+    else if (contentLength !== -1) headers["content-length"] = String(contentLength);
+    this.#head = { status, headers };
+  }
+
+  flush(): void {
+    this.#writeHead(false);
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#stream.destroyed || this.#withoutBody || chunk.length === 0) return true;
+    this.#writeHead(false);
+    const more = this.#stream.write(chunk);
+    if (!more && !this.#stalled) {
+      this.#stalled = true;
+      this.#sinceMs = this.#host.clock.now();
+    }
+    return more;
+  }
+
+  end(chunk?: Uint8Array): void {
+    if (this.#stream.destroyed) return;
+    this.#ended = true;
+    this.#sinceMs = this.#host.clock.now();
+    const body = this.#withoutBody || chunk === undefined || chunk.length === 0 ? undefined : chunk;
+    const headers = this.#head?.headers;
+    if (!this.#headWritten && !this.#withoutBody && headers !== undefined && headers["content-length"] === undefined) {
+      headers["content-length"] = String(body?.length ?? 0);
+    }
+    this.#writeHead(body === undefined);
+    if (this.#withoutBody) this.#stream.end();
+    else if (body === undefined) this.#stream.end();
+    else this.#stream.end(body);
+    // Of a body that nobody reads no more is wanted (RFC 9113 §8.1).
+    if (!this.#bodyDone && this.#sink === null) this.#stream.once("finish", () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
+  }
+
+  abort(): void {
+    if (!this.#stream.destroyed) this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+
+  #writeHead(last: boolean): void {
+    if (this.#headWritten || this.#head === null || this.#stream.destroyed) return;
+    this.#headWritten = true;
+    const { status, headers } = this.#head;
+    this.#stream.respond({ ...headers, ":status": status }, { endStream: last || this.#withoutBody });
+  }
+}
+
+const perConnection = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"]);
+
+/** Two headers of one name: Node knows which ones may be there but once. */
+function joined(name: string, first: string, second: string): string | string[] {
+  return singles.has(name) ? first : [first, second];
+}
+
+const singles = new Set([
+  "age",
+  "content-encoding",
+  "content-language",
+  "content-length",
+  "content-location",
+  "content-range",
+  "content-type",
+  "date",
+  "etag",
+  "expires",
+  "last-modified",
+  "location",
+  "retry-after",
+  "server",
+]);
