@@ -24,8 +24,10 @@ import { MayflyError, messageOf } from "./errors.ts";
 import { openPools } from "./functions/pools.ts";
 import { openCertificates } from "./gateway/certificates.ts";
 import type { FrontPorts } from "./gateway/front.ts";
+import { openCacheStore } from "./gateway/cache-store.ts";
 import { openGateway } from "./gateway/gateway.ts";
 import { openHostIndex, type HostIndex } from "./gateway/host.ts";
+import { noPurges, openPurgeLog } from "./gateway/purge-log.ts";
 import type { GitHost } from "./git/git-host.ts";
 import { Git } from "./git/git.ts";
 import { createHostFetch } from "./git/host-fetch.ts";
@@ -177,7 +179,19 @@ export async function openDataPlane(config: Config, controlSocket: () => string 
   const serves = async (host: string): Promise<boolean> => (await hosts.resolve(host)) !== null;
   const certificates =
     config.httpsPort === 0 ? null : await openCertificates({ config, clock, directory: join(data.directory, "tls"), serves });
-  const gateway = openGateway({ config, clock, certificates, functions, hosts, blobs, logs, control: { socketPath: controlSocket } });
+  const cache = openCacheStore({ config, purges: openPurgeLog(store), directory: data.directory });
+  opened.defer(() => cache.close());
+  const gateway = openGateway({
+    config,
+    clock,
+    certificates,
+    functions,
+    hosts,
+    blobs,
+    logs,
+    cache,
+    control: { socketPath: controlSocket },
+  });
   const ports = await gateway.listen();
   opened.defer(() => gateway.close(config.drainMs));
   const close = opened.move();
@@ -228,7 +242,9 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
     unseal: parts.environment,
   });
   opened.defer(() => functions.close(0));
-  const gateway = openGateway({ config, clock, certificates: null, functions, hosts: parts.hosts, blobs, logs, control: null });
+  const cache = openCacheStore({ config, purges: noPurges, directory });
+  opened.defer(() => cache.close());
+  const gateway = openGateway({ config, clock, certificates: null, functions, hosts: parts.hosts, blobs, logs, cache, control: null });
   const { port } = await gateway.listen();
   opened.defer(() => gateway.close(0));
   const toolchains = createToolchains({ directory: join(directory, "toolchains"), npmRegistry: config.npmRegistry });

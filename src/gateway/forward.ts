@@ -18,8 +18,9 @@ import type {
 import type { LogStore } from "../logs/log-store.ts";
 import type { FunctionSpec, Manifest } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
-import { isPlatformRequestHeader, isPlatformResponseHeader, passOn } from "./headers.ts";
-import type { RouteHeader } from "./route.ts";
+import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
+import { isFramingHeader, isPlatformRequestHeader, isPlatformResponseHeader, passOn } from "./headers.ts";
+import { changeHeaders, type HeaderChange, type RouteHeader } from "./route.ts";
 
 /** Of a request's path, in characters. */
 const pathLoggedMax = 1024;
@@ -34,11 +35,18 @@ export interface FunctionAnswer {
   /** Beats the Function's own. */
   readonly status?: number;
   readonly headers: readonly RouteHeader[];
+  /** What middleware and transforms made of the request's headers, by lower-case name; null: removed. */
+  readonly requestHeaders?: ReadonlyMap<string, string | null>;
+  readonly responseChanges?: readonly HeaderChange[];
+  /** `x-vercel-cache`; absent: MISS. */
+  readonly cache?: CacheStatus;
   /** It shows what went wrong with this request; the body may be spent and is not passed on. */
   readonly isErrorPage?: boolean;
   /** More headers of the platform's, flat. */
   readonly platformHeaders?: readonly string[];
 }
+
+export type CacheStatus = "MISS" | "HIT" | "STALE" | "PRERENDER" | "REVALIDATED" | "BYPASS";
 
 export class Forward {
   readonly #functions: Pick<Functions, "invoke">;
@@ -60,9 +68,10 @@ export class Forward {
 
   /**
    * Resolves when the response is through or the client has gone.
+   * @param functions stands between this and the Functions: the cache
    * @throws MayflyError FUNCTION_PAYLOAD_TOO_LARGE or one of `ResponseSink.fail`, all before anything is sent
    */
-  async answer(exchange: Exchange, answer: FunctionAnswer): Promise<void> {
+  async answer(exchange: Exchange, answer: FunctionAnswer, functions = this.#functions): Promise<void> {
     const spec = answer.manifest.functions[answer.functionId];
     if (spec === undefined) throw new MayflyError("INTERNAL_ERROR", `The manifest names no Function "${answer.functionId}".`);
 
@@ -74,7 +83,7 @@ export class Forward {
     const begunMs = this.#clock.now();
     const answered = new Promise<void>((resolve, reject) => {
       const forwarding = new Forwarding(exchange, answer, resolve, reject);
-      forwarding.begin(this.#functions, {
+      forwarding.begin(functions, {
         id: exchange.id,
         manifest: answer.manifest,
         spec,
@@ -166,7 +175,7 @@ class Forwarding implements ResponseSink {
     for (const name in head.timings) exchange.span(name, head.timings[name]!);
     exchange.span("forward", performance.now() - this.#begunMs);
     try {
-      exchange.head(this.#answer.status ?? head.status, clientHeaders(head, this.#answer));
+      exchange.head(this.#answer.status ?? head.status, [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start]);
     } catch (error) {
       this.#over = true;
       this.#running!.cancel();
@@ -259,13 +268,22 @@ class LimitedBody implements BodySource {
   }
 }
 
-function functionHeaders(exchange: Exchange, answer: FunctionAnswer): string[] {
+/** What the Function sees: flat, names lower-case. */
+export function functionHeaders(exchange: Exchange, answer: Omit<FunctionAnswer, "headers">): string[] {
   const { address, request } = exchange;
+  const { requestHeaders } = answer;
   const client = request.remoteAddress;
   const colon = /:(\d+)$/.exec(address.authority);
   const protocol = request.secure ? "https" : "http";
-  return [
-    ...passOn(request.headers, (name) => isPlatformRequestHeader(name) || (answer.isErrorPage === true && name === "content-length")),
+  const headers = passOn(
+    request.headers,
+    (name) =>
+      isPlatformRequestHeader(name) || requestHeaders?.has(name) === true || (answer.isErrorPage === true && name === "content-length"),
+  );
+  for (const [name, value] of requestHeaders ?? []) {
+    if (value !== null && !isPlatformRequestHeader(name) && !isFramingHeader(name)) headers.push(name, value);
+  }
+  headers.push(
     "host",
     address.authority,
     "x-forwarded-host",
@@ -286,24 +304,34 @@ function functionHeaders(exchange: Exchange, answer: FunctionAnswer): string[] {
     answer.manifest.host,
     "x-matched-path",
     answer.matchedPath,
-  ];
+  );
+  return headers;
 }
 
-/** The Function's headers, what routes add to them (over them only when `important`), and the platform's own. */
-function clientHeaders(response: ResponseHead, answer: FunctionAnswer): string[] {
-  const own = passOn(response.headers, isPlatformResponseHeader);
+/**
+ * A Function's headers, what routes add to them (over them only when `important`), and the platform's own.
+ * @param raw the Function's: flat
+ */
+export function clientHeaders(raw: readonly string[], answer: FunctionAnswer): string[] {
+  const own = passOn(raw, (name) => isPlatformResponseHeader(name) || isEdgeHeader(name));
   const important = new Set(answer.headers.filter((header) => header.important).map((header) => header.name));
   const headers: string[] = [];
   const names = new Set<string>();
   for (let index = 0; index < own.length; index += 2) {
     const name = own[index]!;
     if (important.has(name)) continue;
-    headers.push(name, own[index + 1]!);
+    const value = own[index + 1]!;
+    headers.push(name, name === "cache-control" ? clientCacheControl(value) : value);
     names.add(name);
   }
-  for (const header of answer.headers) {
-    if (!names.has(header.name)) headers.push(header.name, header.value);
+  for (const { name, value } of answer.headers) {
+    // A route's cookie is one more; a route's word to the edge is not for clients either.
+    if ((names.has(name) && name !== "set-cookie") || isEdgeHeader(name)) continue;
+    headers.push(name, name === "cache-control" ? clientCacheControl(value) : value);
+    names.add(name);
   }
-  headers.push("x-vercel-cache", "MISS", "x-mayfly-start", response.start, ...(answer.platformHeaders ?? []));
-  return headers;
+  if (!names.has("cache-control")) headers.push("cache-control", revalidateAlways);
+  const changed = answer.responseChanges === undefined ? headers : changeHeaders(headers, answer.responseChanges);
+  changed.push("x-vercel-cache", answer.cache ?? "MISS", ...(answer.platformHeaders ?? []));
+  return changed;
 }

@@ -109,22 +109,16 @@ export function varyValue(name: string, value: string | undefined): string {
   return [...new Set(codings)].sort().join(",");
 }
 
-/** What clients see of a Function's head: nothing that speaks to the edge. @param headers flat, names lower-case */
-export function withoutEdgeHeaders(headers: readonly string[]): string[] {
-  const seen: string[] = [];
-  for (let index = 0; index < headers.length; index += 2) {
-    const name = headers[index]!;
-    if (edgeNames.has(name)) continue;
-    const value = headers[index + 1]!;
-    seen.push(name, name === "cache-control" ? clientCacheControl(value) : value);
-  }
-  return seen;
+/** Whether a Function says it to the edge alone. */
+export function isEdgeHeader(name: string): boolean {
+  return edgeNames.has(name);
 }
 
 /** What a browser may do with an answer whose edge lifetime is the edge's business. */
 export const revalidateAlways = "public, max-age=0, must-revalidate";
 
-function clientCacheControl(value: string): string {
+/** A `cache-control` as clients see it: without what was said to the edge. */
+export function clientCacheControl(value: string): string {
   if (!/s-maxage|stale-while-revalidate/i.test(value)) return value;
   const kept = value
     .split(",")

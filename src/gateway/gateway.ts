@@ -10,6 +10,8 @@ import { MayflyError } from "../errors.ts";
 import type { Functions } from "../functions/functions.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { Certificates } from "./certificates.ts";
+import type { CacheStore } from "./cache-store.ts";
+import { EdgeCache } from "./cache.ts";
 import { Control, type ControlPlane } from "./control.ts";
 import { codeOfStatus, renderErrorPage } from "./error-page.ts";
 import type { Exchange } from "./exchange.ts";
@@ -31,6 +33,7 @@ export interface GatewayParts {
   readonly logs: Pick<LogStore, "append" | "appendRequest">;
   /** null: there is none, and every host is a deployment's. */
   readonly control: ControlPlane | null;
+  readonly cache: CacheStore;
 }
 
 /** Live once it listens. `close` lets requests in flight finish within `drainMs`; the parts are their owner's to close. */
@@ -45,13 +48,13 @@ export function openGateway(parts: GatewayParts, open: typeof openFront = openFr
 class Journey {
   readonly #parts: GatewayParts;
   readonly #static: StaticFiles;
-  readonly #forward: Forward;
+  readonly #cache: EdgeCache;
   readonly #control: Control | null;
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
     this.#static = new StaticFiles(parts.blobs, parts.config);
-    this.#forward = new Forward(parts);
+    this.#cache = new EdgeCache({ ...parts, store: parts.cache, forward: new Forward(parts) });
     this.#control = parts.control === null ? null : new Control(parts.control);
   }
 
@@ -102,7 +105,7 @@ class Journey {
         if (output.kind === "static") {
           return exchange.step("static", () => this.#static.answer(exchange, { ...resolution, output, platformHeaders }));
         }
-        return this.#forward.answer(exchange, {
+        return this.#cache.answer(exchange, {
           ...resolution,
           manifest,
           functionId: output.functionId,

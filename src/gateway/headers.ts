@@ -37,6 +37,11 @@ export function isPlatformResponseHeader(name: string): boolean {
   return name === "server" || platformResponsePrefixes.some((prefix) => name.startsWith(prefix));
 }
 
+/** Whether it frames the message, or is about this hop: not a deployment's to set. */
+export function isFramingHeader(name: string): boolean {
+  return hopByHop.has(name) || name === "content-length";
+}
+
 /** Where a request came from: only the gateway knows. All else of the platform's (`x-now-digest`, …) the API's clients may say. */
 export function isForwardingHeader(name: string): boolean {
   return forwardingNames.has(name) || name.startsWith("x-forwarded-");

@@ -12,6 +12,7 @@ import type { Digest, StaticOutput } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
 import { Lru } from "./lru.ts";
 import type { RouteHeader } from "./route.ts";
+import { matchesEtag, parseRange } from "./validators.ts";
 
 /** What routing says of the answer. */
 export interface StaticAnswer {
@@ -49,7 +50,7 @@ export class StaticFiles {
     const headers = fileHeaders(answer, etag);
 
     const plain = answer.status === undefined || answer.status === 200;
-    if (plain && matches(exchange.header("if-none-match"), etag)) {
+    if (plain && matchesEtag(exchange.header("if-none-match"), etag)) {
       exchange.head(304, without(headers, "content-disposition", "content-type"));
       exchange.end();
       return;
@@ -128,31 +129,10 @@ function disposition(name: string): string {
   return `inline; filename="${plain}"${plain === name ? "" : `; filename*=UTF-8''${extended}`}`;
 }
 
-/** RFC 9110 §13.1.2: weak comparison. */
-function matches(ifNoneMatch: string | undefined, etag: string): boolean {
-  if (ifNoneMatch === undefined) return false;
-  return ifNoneMatch.trim() === "*" || ifNoneMatch.split(",").some((tag) => tag.trim().replace(/^W\//, "") === etag);
-}
-
 function without(headers: readonly string[], ...names: readonly string[]): string[] {
   const kept: string[] = [];
   for (let index = 0; index + 1 < headers.length; index += 2) {
     if (!names.includes(headers[index]!)) kept.push(headers[index]!, headers[index + 1]!);
   }
   return kept;
-}
-
-/** One range of bytes; null: answer with the whole file (several ranges, another unit, or nonsense: RFC 9110 §14.2 lets us). */
-function parseRange(header: string, size: number): BlobRange | "unsatisfiable" | null {
-  const match = /^bytes=(\d*)-(\d*)$/.exec(header.trim());
-  if (match === null || (match[1] === "" && match[2] === "")) return null;
-  const first = match[1] === "" ? null : Number(match[1]);
-  const last = match[2] === "" ? null : Number(match[2]);
-  if (first === null) {
-    if (last === 0 || size === 0) return "unsatisfiable";
-    return { start: Math.max(0, size - last!), end: size - 1 };
-  }
-  if (last !== null && last < first) return null;
-  if (first >= size) return "unsatisfiable";
-  return { start: first, end: Math.min(last ?? size - 1, size - 1) };
 }

@@ -15,9 +15,11 @@ import { systemClock } from "../clock.ts";
 import { loadConfig } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import { openCertificates } from "./certificates.ts";
+import { openCacheStore } from "./cache-store.ts";
 import type { Exchange } from "./exchange.ts";
 import { openFront } from "./front.ts";
 import { openGateway } from "./gateway.ts";
+import { noPurges } from "./purge-log.ts";
 
 const big = Buffer.alloc(3_000_000, "0123456789");
 
@@ -352,6 +354,7 @@ function openGatewayOnly(config: ReturnType<typeof loadConfig>): (exchange: Exch
       hosts: { resolve: async () => null },
       blobs: { read: nothing, open: nothing as never },
       logs: { append: () => {}, appendRequest: () => {} },
+      cache: openCacheStore({ config: { ...config, cacheDiskBytesMax: 0 }, purges: noPurges, directory: "" }),
       control: null,
     },
     (_parts, journey) => {

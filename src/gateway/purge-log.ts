@@ -1,0 +1,89 @@
+/**
+ * What this gateway must no longer give, as the store says it. Read again whenever the store's revision has moved, which a
+ * request asks before it is given a kept answer; so a purge that the API has acknowledged counts for every later request.
+ * When the database does not answer, what is known counts on.
+ */
+import type { TimestampMs } from "../model.ts";
+import { everyProject, listPurges, type PurgeMode, type StoredPurge } from "../store/purges.ts";
+import type { Store } from "../store/store.ts";
+
+/** What a purge can name of a kept answer. */
+export interface PurgeScope {
+  readonly projectId: string;
+  readonly deploymentId: string;
+  readonly tags: readonly string[];
+  readonly madeAt: TimestampMs;
+}
+
+/** SEAM: the purges that count. Tests have some in memory. */
+export interface PurgeLog {
+  /** Reads what is new; null: nothing is, or the database does not answer. */
+  refresh(): Promise<void> | null;
+  /** Whether an answer was purged after it was made. */
+  verdict(scope: PurgeScope): PurgeMode | null;
+}
+
+/** Where nothing is ever purged. */
+export const noPurges: PurgeLog = { refresh: () => null, verdict: () => null };
+
+export function openPurgeLog(store: Store): PurgeLog {
+  return new StoredPurgeLog(store);
+}
+
+class StoredPurgeLog implements PurgeLog {
+  readonly #store: Store;
+  #revision: number | null = null;
+  #serial = 0;
+  #refreshing: Promise<void> | null = null;
+  /** Scope → the latest time up to which answers are purged. */
+  readonly #times: Readonly<Record<PurgeMode, Map<string, TimestampMs>>> = { delete: new Map(), invalidate: new Map() };
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  refresh(): Promise<void> | null {
+    let revision: number;
+    try {
+      revision = this.#store.revision();
+    } catch {
+      return null;
+    }
+    if (revision === this.#revision) return null;
+    // A read that began before this revision may have missed it: wait, then look again.
+    this.#refreshing ??= this.#read(revision).finally(() => (this.#refreshing = null));
+    return this.#refreshing.then(() => (this.#revision === revision ? undefined : (this.refresh() ?? undefined)));
+  }
+
+  async #read(revision: number): Promise<void> {
+    try {
+      for (const purge of await listPurges(this.#store, this.#serial)) this.#add(purge);
+    } catch {
+      // The database is gone: what is known counts on.
+    }
+    this.#revision = revision;
+  }
+
+  #add({ serial, projectId, deploymentId, tag, mode, createdAt }: StoredPurge): void {
+    this.#serial = Math.max(this.#serial, serial);
+    const scope = projectId === everyProject ? everyProject : scopeOf(deploymentId ?? projectId, tag);
+    const times = this.#times[mode];
+    times.set(scope, Math.max(times.get(scope) ?? 0, createdAt));
+  }
+
+  verdict({ projectId, deploymentId, tags, madeAt }: PurgeScope): PurgeMode | null {
+    for (const mode of ["delete", "invalidate"] as const) {
+      const times = this.#times[mode];
+      if (times.size === 0) continue;
+      const isPurged = (scope: string): boolean => (times.get(scope) ?? -1) >= madeAt;
+      if (isPurged(everyProject) || isPurged(scopeOf(projectId, null)) || isPurged(scopeOf(deploymentId, null))) return mode;
+      if (tags.some((tag) => isPurged(scopeOf(projectId, tag)) || isPurged(scopeOf(deploymentId, tag)))) return mode;
+    }
+    return null;
+  }
+}
+
+/** Ids have no spaces, so no tag can be taken for another project's. */
+function scopeOf(id: string, tag: string | null): string {
+  return tag === null ? id : `${id} ${tag}`;
+}
