@@ -15,6 +15,7 @@ import {
   listProjectDomains,
   type Domain,
 } from "../store/domains.ts";
+import type { Identity } from "../store/tokens.ts";
 import { aliasHost, ownHost } from "./aliases.ts";
 import { ofProject, ofTeam, type Endpoint, type EndpointCall, type ProjectCall } from "./endpoint.ts";
 import { object, optional, pageSize, paging, string, stringOf } from "./schema.ts";
@@ -26,9 +27,12 @@ export const domainEndpoints: readonly Endpoint[] = [
     summary: "List the team's domains",
     access: "read",
     query: paging,
-    async handle({ context: { store }, identity: { team }, query }) {
-      const domains = await listDomains(store, team.id, pageSize(query, 100));
-      return { domains: domains.map(domainJson), pagination: { count: domains.length, next: null, prev: null } };
+    async handle({ context: { store }, identity, query }) {
+      const domains = await listDomains(store, identity.team.id, pageSize(query, 100));
+      return {
+        domains: domains.map((domain) => domainJson(domain, identity)),
+        pagination: { count: domains.length, next: null, prev: null },
+      };
     },
   }),
   ofTeam({
@@ -37,12 +41,13 @@ export const domainEndpoints: readonly Endpoint[] = [
     summary: "Add a domain to the team",
     access: "write",
     body: object({ name: string }, "name"),
-    async handle({ context: { store, config, clock }, identity: { team }, body }) {
+    async handle({ context: { store, config, clock }, identity, body }) {
+      const { team } = identity;
       const name = aliasHost(stringOf(body, "name") ?? "", config.domain);
       await ownHost(store, team.id, name, config.domain, clock.now());
       const domain = await ensureDomain(store, team.id, name, clock.now());
       if (domain === null) throw new MayflyError("domain_taken", `The domain ${name} belongs to another team.`);
-      return { domain: domainJson(domain) };
+      return { domain: domainJson(domain, identity) };
     },
   }),
   ofTeam({
@@ -50,7 +55,7 @@ export const domainEndpoints: readonly Endpoint[] = [
     path: "/domains/:domain",
     summary: "Get a domain",
     access: "read",
-    handle: async (call) => ({ domain: domainJson(await theDomain(call)) }),
+    handle: async (call) => ({ domain: domainJson(await theDomain(call), call.identity) }),
   }),
   ofTeam({
     method: "DELETE",
@@ -75,6 +80,14 @@ export const domainEndpoints: readonly Endpoint[] = [
     path: "/registrar/domains/:domain/availability",
     summary: "Whether a domain can be bought here: none can",
     access: "read",
+    handle: async () => ({ available: false }),
+  }),
+  ofTeam({
+    method: "GET",
+    path: "/domains/status",
+    summary: "The same, as older clients ask it",
+    access: "read",
+    query: { name: string },
     handle: async () => ({ available: false }),
   }),
   ofProject({
@@ -170,7 +183,8 @@ async function theProjectDomain({ project, context, params }: ProjectCall): Prom
   return domain;
 }
 
-const domainJson = ({ name, createdAt }: Domain) => ({
+/** The official client shows who made it; a domain is the team's here, so that is whoever asks. */
+const domainJson = ({ name, createdAt }: Domain, { user }: Identity) => ({
   id: name,
   name,
   serviceType: "external",
@@ -182,6 +196,7 @@ const domainJson = ({ name, createdAt }: Domain) => ({
   boughtAt: null,
   expiresAt: null,
   renew: false,
+  creator: { id: user.id, username: user.username, email: user.email },
   createdAt,
 });
 

@@ -20,10 +20,15 @@ it("keeps what a person had, however often it is called, and puts it back to the
   const auth = '{"token":"theirs","refreshToken":"r"}';
   writeFileSync(join(directory, "config.json"), config);
   writeFileSync(join(directory, "auth.json"), auth);
-  assert.equal(await pointVercelAt(directory, api, "mayfly_1"), true);
-  await pointVercelAt(directory, api, "mayfly_2");
-  await pointVercelAt(directory, "http://other:1", "mayfly_3");
-  assert.deepEqual(read(directory, "config.json"), { collectMetrics: true, telemetry: { enabled: false, id: 7 }, api: "http://other:1" });
+  assert.equal(await pointVercelAt(directory, api, "mayfly_1", "team_1"), true);
+  await pointVercelAt(directory, api, "mayfly_2", "team_1");
+  await pointVercelAt(directory, "http://other:1", "mayfly_3", "team_1");
+  assert.deepEqual(read(directory, "config.json"), {
+    currentTeam: "team_1",
+    collectMetrics: true,
+    telemetry: { enabled: false, id: 7 },
+    api: "http://other:1",
+  });
   assert.deepEqual(read(directory, "auth.json"), { token: "mayfly_3" });
   assert.equal(statSync(join(directory, "auth.json")).mode & 0o777, 0o600);
   assert.equal(await putVercelBack(directory), true);
@@ -35,7 +40,7 @@ it("keeps what a person had, however often it is called, and puts it back to the
 
 it("leaves nothing where nothing was", async () => {
   const directory = join(scratchDirectory(), "com.vercel.cli");
-  assert.equal(await pointVercelAt(directory, api, "mayfly_1"), false);
+  assert.equal(await pointVercelAt(directory, api, "mayfly_1", "team_1"), false);
   assert.equal(existsSync(join(directory, "auth.json")), true);
   await putVercelBack(directory);
   assert.deepEqual(readdirSync(directory), []);
@@ -44,6 +49,6 @@ it("leaves nothing where nothing was", async () => {
 it("touches nothing when a file cannot be understood", async () => {
   const directory = scratchDirectory();
   writeFileSync(join(directory, "auth.json"), "{");
-  await assert.rejects(pointVercelAt(directory, api, "mayfly_1"), { code: "config_invalid" });
+  await assert.rejects(pointVercelAt(directory, api, "mayfly_1", "team_1"), { code: "config_invalid" });
   assert.deepEqual(readdirSync(directory), ["auth.json"]);
 });

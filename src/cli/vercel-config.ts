@@ -23,11 +23,11 @@ export function vercelDirectory(env: Env, platform: NodeJS.Platform): string {
 }
 
 /**
- * Points the client at `api` with `token`.
+ * Points the client at `api` with `token`, in the team that this token is of.
  * @returns whether files that were there before are kept
  * @throws MayflyError config_invalid: a file cannot be read, understood or written
  */
-export async function pointVercelAt(directory: string, api: string, token: string): Promise<boolean> {
+export async function pointVercelAt(directory: string, api: string, token: string, teamId: string): Promise<boolean> {
   return guarded(directory, async () => {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const [config, auth] = await Promise.all(names.map((name) => readObject(join(directory, name))));
@@ -42,9 +42,10 @@ export async function pointVercelAt(directory: string, api: string, token: strin
         kept = true;
       }
     }
-    // A team of another server is none here.
-    const { currentTeam: _, ...others } = config ?? {};
-    await replace(join(directory, "config.json"), { ...others, api, telemetry: { ...objectIn(others, "telemetry"), enabled: false } });
+    const others = config ?? {};
+    // Without the team older clients take every deployment for another's.
+    const telemetry = { ...objectIn(others, "telemetry"), enabled: false };
+    await replace(join(directory, "config.json"), { ...others, api, currentTeam: teamId, telemetry });
     await replace(join(directory, "auth.json"), { token });
     return kept;
   });

@@ -9,6 +9,7 @@ import { findDeployment, hasProduction, insertDeployment, type IdempotencyKey } 
 import { ensureProject, findProject, noSettings } from "../store/projects.ts";
 import { findUploads } from "../store/uploads.ts";
 import { immutableHost } from "./alias.ts";
+import { archiveParts, unpackArchive } from "./archive.ts";
 import type { DeployContext } from "./deploy.ts";
 import { givenEnvironment, projectVariables, sealEnvironment, systemEnvironment } from "./environment.ts";
 import { refuseFullDisk } from "./upload.ts";
@@ -126,7 +127,10 @@ async function resolveSource(context: DeployContext, teamId: string, { source }:
   }
   const put = async (tree: SourceTree) => (await context.blobs.put(JSON.stringify(tree))).digest;
   if ("tree" in source) return { digest: await put(source.tree), git: source.git, origin: null };
-  checkFiles(source.files, context.config);
+  checkFiles(
+    source.files.map(({ path, content }) => ({ path, size: "bytes" in content ? content.bytes.length : content.size })),
+    context.config,
+  );
   return { digest: await put(await resolveFiles(context, teamId, source.files)), git: null, origin: null };
 }
 
@@ -154,7 +158,7 @@ async function resolveProject(
   return project;
 }
 
-function checkFiles(files: readonly RequestedFile[], config: DeployContext["config"]): void {
+function checkFiles(files: readonly { readonly path: string; readonly size: number }[], config: DeployContext["config"]): void {
   if (files.length === 0) throw new MayflyError("no_files");
   if (files.length > config.filesMax) {
     throw new MayflyError("too_many_files", `A deployment may have ${config.filesMax} files; this one has ${files.length}.`);
@@ -165,7 +169,7 @@ function checkFiles(files: readonly RequestedFile[], config: DeployContext["conf
     checkFilePath(file.path, config.pathBytesMax);
     if (paths.has(file.path)) throw new MayflyError("invalid_path", `File ${JSON.stringify(file.path)} is listed twice.`);
     paths.add(file.path);
-    bytes += "bytes" in file.content ? file.content.bytes.length : file.content.size;
+    bytes += file.size;
   }
   for (const path of paths) {
     for (let end = path.indexOf("/"); end !== -1; end = path.indexOf("/", end + 1)) {
@@ -199,5 +203,12 @@ async function resolveFiles(context: DeployContext, teamId: string, files: reado
     }
     entries.push([path, { digest, size, mode }]);
   }
-  return Object.fromEntries(entries);
+  const parts = archiveParts(entries);
+  if (parts === null) return Object.fromEntries(entries);
+  const unpacked = await unpackArchive(parts, context.blobs, context.config);
+  checkFiles(
+    unpacked.map(([path, { size }]) => ({ path, size })),
+    context.config,
+  );
+  return Object.fromEntries(unpacked);
 }

@@ -43,11 +43,11 @@ export const useVercelCli: Command = {
     const token = await resolveToken(api, invocation.value("token"), env);
     // Before anything is changed: does this token work there?
     using client = await openSession(invocation);
-    const { username } = await getUser(client);
+    const { username, teamId } = await getUser(client);
     if (token === undefined) throw new MayflyError("unauthorized");
     if (!/^\w+$/.test(token.value))
       throw usageError(useVercelCli, "The vercel client takes tokens of letters, digits and underscores only.");
-    const kept = await pointVercelAt(directory, api, token.value);
+    const kept = await pointVercelAt(directory, api, token.value, teamId);
     if (invocation.has("json")) {
       terminal.json({ directory, api });
       return 0;

@@ -1,0 +1,71 @@
+/** Archives as a client sends them, and as an attacker does. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { gzipSync } from "node:zlib";
+import { pack, type Header } from "tar-stream";
+import { scratchDirectory } from "../../test/scratch.ts";
+import { openDiskBlobs } from "../blobs/disk.ts";
+import { archiveParts, unpackArchive } from "./archive.ts";
+
+const limits = { filesMax: 10, fileBytesMax: 1000, deploymentBytesMax: 2000 };
+const blobs = openDiskBlobs({ directory: scratchDirectory() });
+
+async function archive(...entries: [Partial<Header> & Pick<Header, "name">, string?][]): Promise<Buffer> {
+  const tar = pack();
+  for (const [header, content] of entries) tar.entry(header, content ?? "");
+  tar.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of tar as AsyncIterable<Buffer>) chunks.push(chunk);
+  return gzipSync(Buffer.concat(chunks));
+}
+
+async function unpack(...parts: Buffer[]) {
+  const digests = await Promise.all(parts.map(async (part) => (await blobs.put(part)).digest));
+  return unpackArchive(digests, blobs, limits);
+}
+
+describe("an archive of a source", () => {
+  it("gives files, links and modes, whatever it is cut into", async () => {
+    const whole = await archive(
+      [{ name: "./a", type: "directory" }],
+      [{ name: "./a/b.txt" }, "bytes"],
+      [{ name: "run.sh", mode: 0o755 }, "#!/bin/sh"],
+      [{ name: "link", type: "symlink", linkname: "a/b.txt" }],
+    );
+    const files = await unpack(whole.subarray(0, 40), whole.subarray(40));
+    assert.deepEqual(
+      files.map(([path, { mode, size }]) => [path, mode.toString(8), size]),
+      [
+        ["a/b.txt", "100644", 5],
+        ["run.sh", "100755", 9],
+        ["link", "120777", 7],
+      ],
+    );
+    assert.equal((await blobs.read(files[0]![1].digest)).toString(), "bytes");
+  });
+
+  it("is known by its parts, in the order of their numbers, and stands alone", () => {
+    const file = (digest: string) => ({ digest, size: 1, mode: 0o100644 });
+    const part = (number: number) => [`.vercel/source.tgz.part${number}`, file(String(number))] as const;
+    assert.deepEqual(archiveParts([part(10), part(2), part(1)]), ["1", "2", "10"]);
+    assert.equal(archiveParts([["index.html", file("1")]]), null);
+    assert.throws(() => archiveParts([part(1), ["index.html", file("2")]]), { code: "invalid_file" });
+  });
+
+  it("is refused when it is no archive, cut off, too large, too many, or has devices", async () => {
+    const good = await archive([{ name: "a" }, "x".repeat(500)]);
+    await assert.rejects(unpack(Buffer.from("not gzip")), { code: "invalid_file" });
+    await assert.rejects(unpack(good.subarray(0, good.length - 12)), { code: "invalid_file" });
+    await assert.rejects(unpack(gzipSync("not a tar".repeat(200))), { code: "invalid_file" });
+    await assert.rejects(unpack(await archive([{ name: "a" }, "x".repeat(1001)])), { code: "payload_too_large" });
+    const many = ["a", "b", "c"].map((name): [Partial<Header> & Pick<Header, "name">, string] => [{ name }, "x".repeat(900)]);
+    await assert.rejects(unpack(await archive(...many)), { code: "payload_too_large" });
+    const empty = Array.from({ length: 21 }, (_, index): [Partial<Header> & Pick<Header, "name">] => [
+      { name: `d${index}`, type: "directory" },
+    ]);
+    await assert.rejects(unpack(await archive(...empty)), { code: "too_many_files" });
+    await assert.rejects(unpack(await archive([{ name: "dev", type: "character-device", devmajor: 1, devminor: 3 }])), {
+      code: "invalid_file",
+    });
+  });
+});
