@@ -85,6 +85,36 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: "Write a project's variables to a file.",
     load: async () => (await import("./commands/env.ts")).envPull,
   },
+  "git connect": {
+    section: serving,
+    summary: "Deploy a project by pushes to a repository.",
+    load: async () => (await import("./commands/git.ts")).gitConnect,
+  },
+  "git disconnect": {
+    section: serving,
+    summary: "Deploy a project by pushes no more.",
+    load: async () => (await import("./commands/git.ts")).gitDisconnect,
+  },
+  "git status": {
+    section: serving,
+    summary: "Show a project's repository, its last commits and webhooks.",
+    load: async () => (await import("./commands/git.ts")).gitStatus,
+  },
+  "git approve": {
+    section: serving,
+    summary: "Approve the commit of a fork's pull request.",
+    load: async () => (await import("./commands/git.ts")).gitApprove,
+  },
+  "git redeliver": {
+    section: serving,
+    summary: "Act on a webhook once more.",
+    load: async () => (await import("./commands/git.ts")).gitRedeliver,
+  },
+  "git app": {
+    section: serving,
+    summary: "Make a GitHub App of your own, or list those there are.",
+    load: async () => (await import("./commands/git.ts")).gitApp,
+  },
   rm: { section: serving, summary: "Remove deployments or a project.", load: async () => (await import("./commands/rm.ts")).rm },
   start: { section: server, summary: "Start the platform.", load: async () => (await import("./commands/start.ts")).start },
   whoami: { section: shell, summary: "Show whom the token stands for.", load: async () => (await import("./commands/whoami.ts")).whoami },
