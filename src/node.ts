@@ -5,6 +5,7 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Config } from "./config.ts";
+import { askPredecessor, handoverPath, openHandover } from "./handover.ts";
 import { ControlPlaneProcess, openDataPlane } from "./platform.ts";
 import type { SandboxCapabilities } from "./sandbox/sandbox.ts";
 
@@ -38,8 +39,15 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
   const fresh = !existsSync(join(resolve(config.data), "mayfly.db"));
   const log = (line: string) => operator.say(line);
   let controlPlane: ControlPlaneProcess | null = null;
-  const dataPlane = await openDataPlane(config, () => controlPlane?.socketPath ?? null, log);
+  const meetingPoint = handoverPath(config);
+  const predecessor = meetingPoint === null ? null : askPredecessor(meetingPoint);
+  opened.defer(() => predecessor?.release());
+  const dataPlane = await openDataPlane(config, () => controlPlane?.socketPath ?? null, log, predecessor?.listeners);
   opened.defer(() => dataPlane.close());
+  if (predecessor !== null) {
+    log("A node runs here already; this one takes its place.");
+    await predecessor.takeOver();
+  }
 
   const { port, httpsPort, authorityPath, sandbox } = dataPlane;
   const api = `http://127.0.0.1:${port}`;
@@ -57,10 +65,13 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
   log(`Mayfly answers at ${url}${httpsPort === null ? "" : ` and https://${config.domain}:${httpsPort}`}`);
   if (authorityPath !== null)
     log(`Its certificates are signed by ${authorityPath}: trust that file (curl --cacert, or your browser's settings).`);
-  const ended = new Promise<void>((end) => operator.interruption.addEventListener("abort", () => end(), { once: true }));
+  const interrupted = new Promise<void>((end) => operator.interruption.addEventListener("abort", () => end(), { once: true }));
+  const handover =
+    meetingPoint === null ? null : await openHandover(meetingPoint, { listeners: dataPlane.listeners, endControl: () => control.close() });
+  opened.defer(() => handover?.close());
   if (!operator.interruption.aborted) {
     await operator.started({ api, url, fresh });
-    if (!operator.interruption.aborted) await ended;
+    if (!operator.interruption.aborted) await Promise.race([interrupted, ...(handover === null ? [] : [handover.taken])]);
   }
   log("Closing: requests in flight may finish.");
 }

@@ -33,6 +33,7 @@ import { Git } from "./git/git.ts";
 import { createHostFetch } from "./git/host-fetch.ts";
 import { Mirrors } from "./git/mirror.ts";
 import { parseBaseUrls } from "./git/remote.ts";
+import { descriptorOf, type Listeners } from "./handover.ts";
 import { isAlive } from "./liveness.ts";
 import type { LogStore } from "./logs/log-store.ts";
 import { openSqliteLogs } from "./logs/sqlite.ts";
@@ -147,12 +148,19 @@ async function chooseSandboxes(config: Config, log: Log): Promise<SandboxDriver>
 export interface DataPlane extends FrontPorts {
   /** Certificate of the local authority that people may trust; null: there is none. */
   readonly authorityPath: string | null;
+  /** For the node that takes this one's place. */
+  readonly listeners: () => Listeners;
   readonly sandbox: SandboxDriver;
   close(): Promise<void>;
 }
 
-/** Gateway and Functions. `controlSocket` may change, and be null while there is no control plane. */
-export async function openDataPlane(config: Config, controlSocket: () => string | null, log: Log): Promise<DataPlane> {
+/** Gateway and Functions. `controlSocket` may change, and be null while there is no control plane. @param inherited sockets that listen already */
+export async function openDataPlane(
+  config: Config,
+  controlSocket: () => string | null,
+  log: Log,
+  inherited: Listeners | undefined,
+): Promise<DataPlane> {
   await using opened = new AsyncDisposableStack();
   const data = await openData(config);
   opened.defer(data.close);
@@ -192,10 +200,14 @@ export async function openDataPlane(config: Config, controlSocket: () => string 
     cache,
     control: { socketPath: controlSocket },
   });
-  const ports = await gateway.listen();
+  const ports = await gateway.listen(inherited);
   opened.defer(() => gateway.close(config.drainMs));
   const close = opened.move();
-  return { ...ports, authorityPath: certificates?.authorityPath ?? null, sandbox, close: () => close.disposeAsync() };
+  const listeners = (): Listeners => {
+    const { http, https } = gateway.servers;
+    return { http: descriptorOf(http), https: https === null ? null : descriptorOf(https) };
+  };
+  return { ...ports, listeners, authorityPath: certificates?.authorityPath ?? null, sandbox, close: () => close.disposeAsync() };
 }
 
 /** What serves a directory under development: gateway and Functions without a store, and what its builds need. */

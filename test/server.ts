@@ -84,6 +84,10 @@ export class Mayfly {
     return this.#child.pid!;
   }
 
+  get process(): ChildProcess {
+    return this.#child;
+  }
+
   /** What the server has printed. */
   get output(): string {
     return this.#output();

@@ -37,8 +37,13 @@ export interface FrontParts {
 }
 
 export interface Front {
-  /** @throws MayflyError port_in_use */
-  listen(): Promise<FrontPorts>;
+  /**
+   * @param inherited descriptors of sockets that listen already; null: it opens its own
+   * @throws MayflyError port_in_use
+   */
+  listen(inherited?: { readonly http: number | null; readonly https: number | null }): Promise<FrontPorts>;
+  /** The servers that listen, for whoever hands their sockets on. */
+  readonly servers: { readonly http: Server; readonly https: Server | null };
   /** Takes no more connections; requests in flight may finish within `drainMs`, then they are cut off. */
   close(drainMs: number): Promise<void>;
   /** Open connections. */
@@ -101,15 +106,19 @@ class NetFront implements Front, FrontHost {
     return server;
   }
 
-  async listen(): Promise<FrontPorts> {
+  get servers(): { readonly http: Server; readonly https: Server | null } {
+    return { http: this.#server, https: this.#tlsServer };
+  }
+
+  async listen(inherited?: { readonly http: number | null; readonly https: number | null }): Promise<FrontPorts> {
     const { port, httpsPort } = this.config;
     return {
-      port: await this.#listenOn(this.#server, port),
-      httpsPort: this.#tlsServer === null ? null : await this.#listenOn(this.#tlsServer, httpsPort),
+      port: await this.#listenOn(this.#server, port, inherited?.http ?? null),
+      httpsPort: this.#tlsServer === null ? null : await this.#listenOn(this.#tlsServer, httpsPort, inherited?.https ?? null),
     };
   }
 
-  async #listenOn(server: Server, port: number): Promise<number> {
+  async #listenOn(server: Server, port: number, inherited: number | null): Promise<number> {
     const { host } = this.config;
     await new Promise<void>((resolve, reject) => {
       server.once("error", (error) => {
@@ -119,7 +128,8 @@ class NetFront implements Front, FrontHost {
             : new MayflyError("config_invalid", `Cannot listen on ${host}, port ${port}: ${messageOf(error)}`, { cause: error }),
         );
       });
-      server.listen({ port, host, backlog }, resolve);
+      if (inherited === null) server.listen({ port, host, backlog }, resolve);
+      else server.listen({ fd: inherited, backlog }, resolve);
     });
     return (server.address() as AddressInfo).port;
   }
