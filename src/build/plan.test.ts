@@ -92,6 +92,39 @@ const rows: readonly Row[] = [
     installs: ["npm loose in "],
   },
   {
+    name: "a file that makes the application, and one that has it listen",
+    files: {
+      "package.json": json({ dependencies: { express: "5" } }),
+      "src/app.ts": 'import express from "express"; export const app = express();',
+      "src/server.ts": 'import { app } from "./app"; app.listen(3000);',
+    },
+    framework: "express",
+    steps: ["node src/server.ts → index"],
+    installs: ["npm loose in "],
+  },
+  {
+    name: "a plain server of any usual name",
+    files: { "app.js": 'require("node:http").createServer().listen(3000)', "public/a.txt": "" },
+    framework: "node",
+    outputs: ["a.txt"],
+    steps: ["node app.js → index"],
+  },
+  {
+    name: "a plain server that package.json starts",
+    files: {
+      "package.json": json({ scripts: { build: "tsc", start: "node --enable-source-maps bin/www.js" } }),
+      "bin/www.js": "s.listen(1)",
+    },
+    framework: "node",
+    steps: ["node bin/www.js → index"],
+  },
+  {
+    name: "a page with scripts is no server",
+    files: { "index.html": "", "app.js": "socket.listen(1)", "package.json": "{}" },
+    outputs: ["app.js", "index.html"],
+    steps: [],
+  },
+  {
     name: "a static framework",
     files: { "package.json": json({ dependencies: { vite: "7" }, scripts: { build: "vite build" } }), "yarn.lock": "" },
     framework: "vite",

@@ -14,6 +14,7 @@ import { openProject } from "./project.ts";
 import { mergeStepRoutes } from "./routes.ts";
 import { routesOf } from "./step.ts";
 import type { Project } from "./project.ts";
+import { findServer, isPlainServer } from "./server-entry.ts";
 import { checkVercelJson, noVercelJson, parseVercelJson } from "./vercel-json.ts";
 import type { BuildEntry, FunctionEntry, VercelJson } from "./vercel-json.ts";
 
@@ -78,7 +79,7 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
     return { ...base, framework: null, prebuilt: true, outputs: {}, job: null, routes: [], warnings: [] };
   }
   const packageJson = await readPackageJson(project);
-  const { settings, framework } = await chooseSettings(request.settings, vercelJson, project);
+  const { settings, framework } = await chooseSettings(request.settings, vercelJson, project, packageJson);
   const detected =
     vercelJson.builds.length > 0
       ? { builders: expandBuilds(vercelJson.builds, project.files), routes: [], warnings: [] }
@@ -92,7 +93,7 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
       const options = { hasFunctions, cleanUrls: vercelJson.cleanUrls === true };
       for (const output of await takeStatic(builder, project, options, warnings)) outputs.push(output);
     } else {
-      steps.push(await toStep(builder, project, vercelJson.functions));
+      steps.push(await toStep(builder, project, packageJson, vercelJson.functions));
     }
   }
   const user = vercelJson.routes;
@@ -143,11 +144,12 @@ async function chooseSettings(
   settings: ProjectSettings,
   vercelJson: VercelJson,
   project: Project,
+  packageJson: PackageJson | null,
 ): Promise<{ settings: ProjectSettings; framework: string | null }> {
   const merged = { ...settings, ...vercelJson.settings };
   let { framework } = merged;
   if (framework === null && vercelJson.settings.framework === undefined && vercelJson.builds.length === 0)
-    framework = await detectFramework(project);
+    framework = (await detectFramework(project)) ?? ((await isPlainServer(project, packageJson)) ? "node" : null);
   return { settings: { ...merged, framework }, framework };
 }
 
@@ -339,7 +341,12 @@ async function followLink(path: string, project: Project): Promise<FileRef | und
   return undefined;
 }
 
-async function toStep(builder: DetectedBuilder, project: Project, functions: Readonly<Record<string, FunctionEntry>>): Promise<BuildStep> {
+async function toStep(
+  builder: DetectedBuilder,
+  project: Project,
+  packageJson: PackageJson | null,
+  functions: Readonly<Record<string, FunctionEntry>>,
+): Promise<BuildStep> {
   const { use, version, src, config } = builder;
   const base = { use: "", useVersion: "", entrypoint: src, output: "", server: false, config, functionSettings: {} };
   if (use === "@vercel/node") {
@@ -347,7 +354,7 @@ async function toStep(builder: DetectedBuilder, project: Project, functions: Rea
     return { ...base, builder: "node", output, functionSettings: settingsOf(src, functions) };
   }
   if (serverBuilders.includes(use)) {
-    const entrypoint = await findServer(project, use.slice("@vercel/".length));
+    const entrypoint = await findServer(project, packageJson, use.slice("@vercel/".length));
     return { ...base, builder: "node", entrypoint, output: "index", server: true, functionSettings: settingsOf(entrypoint, functions) };
   }
   if (use === "@vercel/static-build") return { ...base, builder: "script" };
@@ -375,19 +382,4 @@ function settingsOf(path: string, functions: unknown): FunctionSettings {
     return JSON.parse(JSON.stringify({ memory, maxDuration, includeFiles, excludeFiles, regions })) as FunctionSettings;
   }
   return {};
-}
-
-const serverNames = ["app", "index", "server", "main", "src/app", "src/index", "src/server", "src/main"];
-const serverExtensions = ["js", "mjs", "cjs", "ts", "mts", "cts"];
-
-/** The first of the usual files that mentions the framework; `backends` is a plain server. */
-async function findServer(project: Project, framework: string): Promise<string> {
-  const mention = framework === "backends" ? "" : framework === "nestjs" ? "@nestjs/core" : framework;
-  const candidates = serverNames
-    .flatMap((name) => serverExtensions.map((extension) => `${name}.${extension}`))
-    .filter((path) => project.has(path));
-  for (const path of candidates) {
-    if ((await project.read(path)).includes(mention)) return path;
-  }
-  throw new MayflyError("BUILDER_NOT_FOUND", `No file of this ${framework} project starts a server: tried ${serverNames.join(", ")}.`);
 }
