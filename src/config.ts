@@ -395,6 +395,22 @@ export const knobs = {
     max: 10_000_000,
     doc: "API calls without a valid token from one address.",
   },
+  cronRunsMax: {
+    type: "number",
+    default: 20,
+    unit: "runs",
+    min: 1,
+    max: 1000,
+    doc: "Cron jobs that run at the same time; further ones wait.",
+  },
+  cronJobsMax: {
+    type: "number",
+    default: 100,
+    unit: "jobs",
+    min: 1,
+    max: 10_000,
+    doc: "Cron jobs of one project; further ones do not run.",
+  },
   variablesMax: { type: "number", default: 1000, unit: "variables", min: 1, max: 100_000, doc: "Environment variables of a project." },
 
   // builds

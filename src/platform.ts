@@ -18,6 +18,7 @@ import { openDiskBlobs } from "./blobs/disk.ts";
 import { createToolchains, type Toolchains } from "./build/toolchain.ts";
 import { systemClock, type Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
+import { Cron } from "./deploy/cron.ts";
 import { deploy, supersede, type DeployContext } from "./deploy/deploy.ts";
 import { BuildQueue, concurrencyHere } from "./deploy/queue.ts";
 import { MayflyError, messageOf } from "./errors.ts";
@@ -328,7 +329,10 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
   git.start();
 
   const socketPath = controlSocketPath(run);
-  const api = await openApi({ context, queue, git, socketPath, publicUrlOf, log });
+  const cron = new Cron({ ...context, gateway: { host: reachable(config.host), port }, log });
+  opened.defer(() => cron.close());
+  cron.start();
+  const api = await openApi({ context, queue, git, cron, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };
@@ -369,6 +373,9 @@ export function openGit(context: DeployContext, queue: BuildQueue, publicUrlOf: 
     log,
   });
 }
+
+/** Where this machine reaches what listens on `host`. */
+const reachable = (host: string): string => (host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host);
 
 /** A socket's path may have 107 bytes: a data directory with a long name has it in the temporary directory. */
 function controlSocketPath(runDirectory: string): string {

@@ -8,6 +8,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { OutgoingHttpHeaders } from "node:http";
 import { pipeline, Readable } from "node:stream";
 import { json } from "node:stream/consumers";
+import type { Cron } from "../deploy/cron.ts";
 import type { DeployContext } from "../deploy/deploy.ts";
 import type { BuildQueue } from "../deploy/queue.ts";
 import { MayflyError } from "../errors.ts";
@@ -15,6 +16,7 @@ import type { Git } from "../git/git.ts";
 import type { Identity } from "../store/tokens.ts";
 import { aliasEndpoints } from "./aliases.ts";
 import { authenticate, authorize } from "./auth.ts";
+import { cronEndpoints } from "./crons.ts";
 import { deploymentEndpoints } from "./deployments.ts";
 import { domainEndpoints } from "./domains.ts";
 import { Reply, type Endpoint } from "./endpoint.ts";
@@ -41,6 +43,7 @@ export const endpoints: readonly Endpoint[] = [
   ...fileEndpoints,
   ...deploymentEndpoints,
   ...logEndpoints,
+  ...cronEndpoints,
   ...usageEndpoints,
   ...gitEndpoints,
 ];
@@ -52,6 +55,7 @@ const rateWindowMs = 60_000;
 export interface ApiOptions {
   readonly context: DeployContext;
   readonly queue: BuildQueue;
+  readonly cron: Cron;
   readonly git: Git;
   readonly publicUrlOf: (host: string) => string;
   /** Unix socket to listen on. */
@@ -128,7 +132,7 @@ function rateLimits(app: FastifyInstance, { context: { config } }: ApiOptions): 
 }
 
 function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions, limit: Limits, closing: AbortSignal): void {
-  const { context, queue, git, publicUrlOf } = options;
+  const { context, queue, cron, git, publicUrlOf } = options;
   const { access, query, body } = endpoint;
   app.route({
     method: endpoint.method,
@@ -157,6 +161,7 @@ function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions,
       const result = await endpoint.handle({
         context,
         queue,
+        cron,
         git,
         identity: identityOf(request),
         request,

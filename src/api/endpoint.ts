@@ -5,6 +5,7 @@
  */
 import type { FastifyRequest } from "fastify";
 import type { Readable } from "node:stream";
+import type { Cron } from "../deploy/cron.ts";
 import type { DeployContext } from "../deploy/deploy.ts";
 import type { BuildQueue } from "../deploy/queue.ts";
 import { MayflyError } from "../errors.ts";
@@ -54,6 +55,7 @@ export interface Endpoint extends Definition<EndpointCall> {
 export interface EndpointCall {
   readonly context: DeployContext;
   readonly queue: BuildQueue;
+  readonly cron: Cron;
   readonly git: Git;
   readonly identity: Identity;
   readonly request: FastifyRequest;
