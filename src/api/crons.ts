@@ -21,7 +21,7 @@ export const cronEndpoints: readonly Endpoint[] = [
           deploymentId: job.deployment.id,
           nextRunAt: cron.next(job),
         })),
-        runs: (await listCronRuns(context.store, project.id, runsMax)).map(({ projectId: _, ...run }) => run),
+        runs: await listCronRuns(context.store, project.id, runsMax),
       };
     },
   }),

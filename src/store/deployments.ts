@@ -96,7 +96,7 @@ async function insertRow(db: Kysely<Tables>, deployment: Deployment): Promise<vo
       summary: JSON.stringify(deployment.summary),
       attempts: deployment.attempts,
       git: deployment.git === null ? null : JSON.stringify(deployment.git),
-      branch: deployment.git?.branch ?? null,
+      branch: deployment.git === null || deployment.git.fork ? null : deployment.git.branch, // a fork has no say in a branch of ours
       promoted_at: deployment.promotedAt,
     })
     .execute();
