@@ -4,7 +4,7 @@
  */
 import { BackOff, type BackOffBounds } from "./back-off.ts";
 import { IdleGaps } from "./keep-alive.ts";
-import { smoothed, smoothedDown } from "./scaling.ts";
+import { ServiceTime, smoothed } from "./scaling.ts";
 
 /** Until one was measured. */
 const bootMsGuess = 100;
@@ -16,8 +16,8 @@ export class FunctionHistory {
   readonly backOff: BackOff;
   /** When its last request was over; undefined: never. */
   restingSinceMs: number | undefined;
+  readonly #serviceTime = new ServiceTime();
   #bootMs: number | undefined;
-  #serviceMs: number | undefined;
   #footprintMB: number | undefined;
 
   constructor(bounds: BackOffBounds) {
@@ -31,7 +31,7 @@ export class FunctionHistory {
 
   /** How long an instance is busy with one invocation. */
   get serviceMs(): number | undefined {
-    return this.#serviceMs;
+    return this.#serviceTime.ms;
   }
 
   /** Memory of an instance. */
@@ -43,8 +43,8 @@ export class FunctionHistory {
     this.#bootMs = smoothed(this.#bootMs, ms);
   }
 
-  tookServiceMs(ms: number): void {
-    this.#serviceMs = smoothedDown(this.#serviceMs, ms);
+  tookServiceMs(ms: number, nowMs: number): void {
+    this.#serviceTime.record(ms, nowMs);
   }
 
   tookMemoryMB(megabytes: number): void {

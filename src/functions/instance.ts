@@ -96,8 +96,8 @@ export class Instance {
   /** When the invocation in hand, or the last, has to have ended. */
   #deadlineMs = 0;
   #cancelDeadline: (() => void) | undefined;
-  /** Undefined while it runs. */
-  #freezing: Promise<void> | undefined;
+  /** Frozen, or about to be. */
+  #frozen = false;
   #freezeAtMs = 0;
   #cancelFreeze: (() => void) | undefined;
   #cutGrace: () => void = () => {};
@@ -147,7 +147,7 @@ export class Instance {
 
   /** Frozen, so that it has to be thawed before it is of use. */
   get frozen(): boolean {
-    return this.#freezing !== undefined;
+    return this.#frozen;
   }
 
   /** Memory it really uses, as far as that was looked at. */
@@ -247,15 +247,15 @@ export class Instance {
     this.#sent = this.#answeredAll = this.#done = this.#idleSaid = this.#idle = false;
     call.start = start;
     call.onCancel = this.#onCancel;
-    if (this.#freezing === undefined) this.#send(call);
-    else void this.#thaw(call);
+    if (this.#frozen) void this.#thaw(call);
+    else this.#send(call);
   }
 
   async #thaw(call: Call): Promise<void> {
     const begunMs = performance.now();
     try {
-      await this.#freezing;
-      this.#freezing = undefined;
+      // Also when it is not frozen through yet.
+      this.#frozen = false;
       await this.#guest!.sandbox.thaw();
     } catch (error) {
       this.#system(`The instance could not be thawed: ${messageOf(error)}`);
@@ -345,7 +345,7 @@ export class Instance {
   #freezeLater(delayMs: number): void {
     this.#cancelFreeze = this.#options.clock.after(delayMs, () => {
       this.#cancelFreeze = undefined;
-      if (this.#state !== "idle" || this.#freezing !== undefined) return;
+      if (this.#state !== "idle" || this.#frozen) return;
       const leftMs = Math.min(delayMs, this.#freezeAtMs - this.#options.clock.now());
       if (leftMs > 0) this.#freezeLater(leftMs);
       else this.#freeze();
@@ -353,7 +353,8 @@ export class Instance {
   }
 
   #freeze(): void {
-    this.#freezing = this.#freezeNow().catch((error: unknown) => {
+    this.#frozen = true;
+    this.#freezeNow().catch((error: unknown) => {
       this.#system(`The instance could not be frozen: ${messageOf(error)}`);
       this.kill();
     });
@@ -428,7 +429,6 @@ export class Instance {
     this.#cutGrace = over.resolve;
     const cancel = this.#options.clock.after(graceMs, over.resolve);
     const leave = async (): Promise<void> => {
-      await this.#freezing;
       await guest.sandbox.thaw();
       guest.retire();
       await guest.sandbox.ended;

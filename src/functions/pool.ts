@@ -11,6 +11,7 @@ import type { Invocation, InvocationStart } from "./functions.ts";
 import type { FunctionHistory } from "./history.ts";
 import type { Instance } from "./instance.ts";
 import { surplusKeepMs, type KeepAliveBounds } from "./keep-alive.ts";
+import type { Processors } from "./processors.ts";
 import { impatienceMs, wantsBoot, type Demand } from "./scaling.ts";
 
 export interface PoolOptions {
@@ -21,6 +22,7 @@ export interface PoolOptions {
   readonly keepAlive: KeepAliveBounds;
   readonly freezeDelayMs: number;
   readonly history: FunctionHistory;
+  readonly processors: Pick<Processors, "count" | "saturated">;
   /** Makes an instance and starts its boot. */
   readonly boot: (invocation: Invocation) => { readonly instance: Instance; readonly booted: Promise<void> };
   /** Told when a request waits for which no boot is under way: answered by {@link Pool.startBoot}, some time or never. */
@@ -45,8 +47,8 @@ export class Pool {
   readonly #history: FunctionHistory;
   /** Last used last. */
   readonly #idle: Instance[] = [];
-  /** Instances that have answered and are about to be free, with what takes back the wait for that. */
-  readonly #finishing = new Map<Instance, () => void>();
+  /** Instances that have answered and are about to be free, and since when. */
+  readonly #finishing = new Map<Instance, number>();
   /** In the order they came. */
   readonly #waiting: Call[] = [];
   /** For the deadline of the first that waits. */
@@ -111,11 +113,13 @@ export class Pool {
       waiting: this.#waiting.length,
       oldestWaitMs: this.#waiting.length === 0 ? 0 : nowMs - this.#waiting[0]!.waitsSinceMs,
       boots: this.#boots,
-      finishing: this.#finishing.size,
+      finishing: this.#countFinishing(nowMs),
       busy: this.#instances.size - this.#boots - this.#idle.length,
       serviceMs: this.#history.serviceMs,
       bootMs: this.#history.bootMs,
       sinceLastBootMs: nowMs - this.#lastBootMs,
+      processors: this.#options.processors.count,
+      saturated: this.#options.processors.saturated,
     };
   }
 
@@ -227,9 +231,9 @@ export class Pool {
     this.#instances.add(instance);
     instance.onRetired = () => this.#forget(instance, invocation);
     instance.onRefused = (call) => this.#place(call);
-    instance.onFinishing = () => this.#expect(instance);
+    instance.onFinishing = () => this.#finishing.set(instance, this.#options.clock.now());
     instance.onFree = () => {
-      this.#history.tookServiceMs(instance.busyMs);
+      this.#history.tookServiceMs(instance.busyMs, this.#options.clock.now());
       this.#offer(instance, false);
     };
     void this.#finishBoot(instance, booted, invocation);
@@ -269,7 +273,7 @@ export class Pool {
 
   #forget(instance: Instance, invocation: Invocation): void {
     this.#instances.delete(instance);
-    this.#endFinishing(instance);
+    this.#finishing.delete(instance);
     const index = this.#idle.indexOf(instance);
     if (index !== -1) this.#idle.splice(index, 1);
     if (instance.answered > 0) this.#history.backOff.succeed();
@@ -289,7 +293,7 @@ export class Pool {
   // ── instances between requests ──────────────────────────────────────────────────────────────────────────────────────
 
   #offer(instance: Instance, cold: boolean): void {
-    this.#endFinishing(instance);
+    this.#finishing.delete(instance);
     if (instance.state !== "free") return;
     if (instance.answered > 0) this.#history.backOff.succeed();
     if (this.#closing || (this.#instances.size > 1 && this.#options.mustYield())) return instance.retire();
@@ -341,18 +345,11 @@ export class Pool {
     this.#planRetirement();
   }
 
-  /** A request that comes now had better wait for this instance than for a boot, but not for long. */
-  #expect(instance: Instance): void {
-    const cancel = this.#options.clock.after(finishingMsMax, () => {
-      this.#endFinishing(instance);
-      this.#options.onChange(this);
-    });
-    this.#finishing.set(instance, cancel);
-  }
-
-  #endFinishing(instance: Instance): void {
-    this.#finishing.get(instance)?.();
-    this.#finishing.delete(instance);
+  /** A request that comes now had better wait for these than for a boot, but not for long. */
+  #countFinishing(nowMs: number): number {
+    let count = 0;
+    for (const sinceMs of this.#finishing.values()) if (nowMs - sinceMs < finishingMsMax) count++;
+    return count;
   }
 
   // ── end ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

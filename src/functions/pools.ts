@@ -25,6 +25,7 @@ import { Instance } from "./instance.ts";
 import { Meter } from "./meter.ts";
 import { nodeMajorOf, openNodes, type Nodes } from "./nodes.ts";
 import { Pool } from "./pool.ts";
+import { Processors } from "./processors.ts";
 import { EvictionClock } from "./scaling.ts";
 import { Standby, type GuestKind } from "./standby.ts";
 
@@ -110,6 +111,7 @@ export class Pools implements Functions {
   readonly #nodes: Nodes;
   readonly #histories: Histories;
   readonly #memoryBudgetMB: number;
+  readonly #processors = new Processors();
   readonly #evictions = new EvictionClock();
   readonly #standby: Standby;
   readonly #meter: Meter;
@@ -252,6 +254,7 @@ export class Pools implements Functions {
         keepAlive: { fixedMs: config.instanceIdleMs, msMin: config.keepAliveMsMin, msMax: config.keepAliveMsMax },
         freezeDelayMs: config.freezeDelayMs,
         history,
+        processors: this.#processors,
         boot: (invocation) => this.#boot(invocation, history),
         wantBoot: (wanting) => {
           this.#wanting.add(wanting);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { BackOff } from "./back-off.ts";
 import { MayflyError } from "../errors.ts";
-import { EvictionClock, priorityOf, wantsBoot, type Demand } from "./scaling.ts";
+import { EvictionClock, priorityOf, ServiceTime, wantsBoot, type Demand } from "./scaling.ts";
 import { share } from "./standby.ts";
 
 const demand = (more: Partial<Demand>): Demand => ({
@@ -14,6 +14,8 @@ const demand = (more: Partial<Demand>): Demand => ({
   serviceMs: 10,
   bootMs: 100,
   sinceLastBootMs: 1e9,
+  processors: 1,
+  saturated: false,
   ...more,
 });
 
@@ -30,10 +32,34 @@ describe("when to boot", () => {
     ["a long queue, enough boots under way", { waiting: 20, serviceMs: 10, boots: 2 }, false],
     ["it waits longer than was to be expected", { serviceMs: 1, oldestWaitMs: 40 }, true],
     ["the same while one boots", { serviceMs: 1, oldestWaitMs: 40, boots: 1, waiting: 3 }, false],
+    ["a short queue, and a processor that has no instance", { waiting: 5, serviceMs: 1, processors: 2 }, true],
+    ["the same, after a boot", { waiting: 5, serviceMs: 1, processors: 2, sinceLastBootMs: 500 }, false],
+    ["a queue that stays, for all processors are busy", { waiting: 3, serviceMs: 5, saturated: true }, false],
+    ["it waits long since all processors are busy", { serviceMs: 1, oldestWaitMs: 400, sinceLastBootMs: 1000, saturated: true }, false],
+    ["it waits long though processors were busy", { serviceMs: 1, oldestWaitMs: 400, sinceLastBootMs: 3000, saturated: true }, true],
     ["a queue that stays", { waiting: 3, serviceMs: 5 }, true],
     ["a queue that stays, after a boot", { waiting: 3, serviceMs: 5, sinceLastBootMs: 500 }, false],
   ];
   for (const [name, more, expected] of cases) it(name, () => assert.equal(wantsBoot(demand(more)), expected));
+});
+
+describe("what an invocation takes", () => {
+  it("is the least of late, whatever hinders some, and follows a Function that has become slow", () => {
+    const time = new ServiceTime();
+    assert.equal(time.ms, undefined);
+    time.record(100, 0);
+    assert.equal(time.ms, 100);
+    for (const [ms, nowMs] of [
+      [2, 1],
+      [30, 2],
+      [50, 499],
+      [40, 700],
+    ] as const)
+      time.record(ms, nowMs);
+    assert.equal(time.ms, 2);
+    for (const nowMs of [1250, 1800, 2400]) time.record(200, nowMs);
+    assert.equal(time.ms, 200);
+  });
 });
 
 describe("what to give up", () => {

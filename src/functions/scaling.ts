@@ -20,29 +20,38 @@ export interface Demand {
   /** How long a boot takes. */
   readonly bootMs: number;
   readonly sinceLastBootMs: number;
+  /** Of the machine. */
+  readonly processors: number;
+  /** They are busy, so that another instance would take its time from those that are at work. */
+  readonly saturated: boolean;
 }
 
 /** What a boot costs in CPU time, also one that a guest standing by makes quick: that guest is replaced. */
 const bootCostMsMin = 50;
-/** A queue that stays this long is worth another instance, now and then. */
+/** A queue that stays this long is worth another instance, now and then; a short one, as long as processors have none. */
 const queueMsTolerated = 10;
+const queueMsToleratedByFew = 1;
 /** Boots for throughput's sake may take a tenth of the time. */
 const throughputBootSpacing = 10;
+/** With all processors busy what waits long waits for them; unless Functions sleep while others compute. */
+const saturatedBootSpacing = 20;
 /** An estimate that was so much too low was wrong: an instance may hang. */
 const impatienceFactor = 8;
 const impatienceMsMin = 10;
 
 /** Whether to boot an instance for one more of the requests that wait. */
 export function wantsBoot(demand: Demand): boolean {
-  const { waiting, boots, finishing, busy, serviceMs, sinceLastBootMs } = demand;
+  const { waiting, boots, finishing, busy, serviceMs, sinceLastBootMs, processors } = demand;
   if (waiting <= boots + finishing) return false;
   if (serviceMs === undefined || busy + boots === 0) return true;
   const expectedMs = expectedWaitMs(demand);
   const costMs = Math.max(bootCostMsMin, demand.bootMs);
   if (expectedMs >= costMs) return true;
   if (boots > 0) return false;
+  const few = busy < processors;
+  if (demand.saturated && !few) return sinceLastBootMs >= costMs * saturatedBootSpacing && demand.oldestWaitMs >= impatienceMs(demand);
   if (demand.oldestWaitMs >= impatienceMs(demand) && sinceLastBootMs >= costMs) return true;
-  return expectedMs >= queueMsTolerated && sinceLastBootMs >= costMs * throughputBootSpacing;
+  return expectedMs >= (few ? queueMsToleratedByFew : queueMsTolerated) && sinceLastBootMs >= costMs * throughputBootSpacing;
 }
 
 /** After which wait the first request should be looked at again. */
@@ -95,6 +104,30 @@ export class EvictionClock {
 /** Newer values count for a fifth. */
 export const smoothed = (mean: number | undefined, value: number): number => (mean === undefined ? value : mean + (value - mean) / 5);
 
-/** Falls fast and rises slowly: the first invocations of an instance take longer than those that a boot would be for. */
-export const smoothedDown = (mean: number | undefined, value: number): number =>
-  mean === undefined ? value : mean + (value - mean) / (value < mean ? 2 : 10);
+const windowMs = 500;
+
+/**
+ * What an invocation takes when nothing hinders it: the least of the last half to whole second. With more instances at
+ * work than processors each takes longer, and by a mean that would ask for still more of them.
+ */
+export class ServiceTime {
+  #ms: number | undefined;
+  #least = Number.POSITIVE_INFINITY;
+  #leastBefore = Number.POSITIVE_INFINITY;
+  #sinceMs = Number.NEGATIVE_INFINITY;
+
+  /** undefined until one has ended. */
+  get ms(): number | undefined {
+    return this.#ms;
+  }
+
+  record(ms: number, nowMs: number): void {
+    if (nowMs - this.#sinceMs >= windowMs) {
+      this.#leastBefore = nowMs - this.#sinceMs < 2 * windowMs ? this.#least : Number.POSITIVE_INFINITY;
+      this.#least = Number.POSITIVE_INFINITY;
+      this.#sinceMs = nowMs;
+    }
+    if (ms < this.#least) this.#least = ms;
+    this.#ms = Math.min(this.#least, this.#leastBefore);
+  }
+}

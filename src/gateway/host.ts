@@ -139,6 +139,8 @@ class StoredHostIndex implements HostIndex {
   /** Reads under way, so that a burst asks once. */
   readonly #reading = new Map<string, { readonly revision: number; readonly row: Promise<HostRow | null> }>();
   readonly #compiling = new Map<Digest, Promise<ServedDeployment>>();
+  /** The store's revision as of this turn of the event loop. */
+  #revisionNow: number | null = null;
 
   constructor(store: Store, blobs: Pick<BlobStore, "read">, manifestsMax: number) {
     this.#store = store;
@@ -160,13 +162,22 @@ class StoredHostIndex implements HostIndex {
   async #row(host: string): Promise<HostRow | null> {
     const remembered = this.#known.get(host) ?? this.#unknown.get(host);
     try {
-      const revision = this.#store.revision();
+      const revision = this.#revision();
       if (remembered?.revision === revision) return remembered.row;
       return await this.#read(host, revision);
     } catch (error) {
       if (remembered !== undefined) return remembered.row;
       throw new MayflyError("INTERNAL_ERROR", "The database does not answer, and this address was not asked for before.", { cause: error });
     }
+  }
+
+  /** To ask costs two system calls. Requests read in one turn share the answer: none of them can follow a commit seen in it. */
+  #revision(): number {
+    if (this.#revisionNow === null) {
+      this.#revisionNow = this.#store.revision();
+      setImmediate(() => (this.#revisionNow = null));
+    }
+    return this.#revisionNow;
   }
 
   #read(host: string, revision: number): Promise<HostRow | null> {

@@ -14,6 +14,8 @@ import { isAlive } from "../liveness.ts";
 const base = "mayfly";
 /** Freezing, killing and removing take milliseconds; after this time something is wrong. */
 const waitMsMax = 10_000;
+/** Whether all is frozen is looked at so often at least. */
+const frozenLookMsMax = 16;
 const cpuPeriodUs = 20_000;
 /** The kernel takes no smaller quota. */
 const cpuQuotaUsMin = 1000;
@@ -127,6 +129,8 @@ export class Cgroup {
   readonly #name: string;
   readonly #directories: readonly string[];
   readonly #freezer: string;
+  /** Counts freezes and thaws: a freeze waits only until the next of either. */
+  #turn = 0;
 
   private constructor(found: Hierarchies, name: string) {
     this.#found = found;
@@ -191,18 +195,22 @@ export class Cgroup {
    * than a trip through the thread pool.
    */
   async freeze(): Promise<void> {
+    const turn = ++this.#turn;
     const deadline = Date.now() + waitMsMax;
     const isV2 = this.#found.freezer.version === 2;
     writeFileSync(join(this.#freezer, isV2 ? "cgroup.freeze" : "freezer.state"), isV2 ? "1" : "FROZEN");
-    for (let attempt = 0; ; attempt++) {
+    // On a busy machine it takes its time: each process has to run once more.
+    for (let pauseMs = 0; this.#turn === turn; pauseMs = Math.min(frozenLookMsMax, pauseMs * 2 || 1)) {
       const state = readFileSync(join(this.#freezer, isV2 ? "cgroup.events" : "freezer.state"), "utf8");
       if (isV2 ? state.includes("frozen 1") : state.startsWith("FROZEN")) return;
       if (Date.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.#name} could not be frozen.`);
-      await (attempt < 20 ? new Promise(setImmediate) : sleep(1));
+      await (pauseMs === 0 ? new Promise(setImmediate) : sleep(pauseMs));
     }
   }
 
+  /** At once, also while it is being frozen; that then resolves. */
   thaw(): void {
+    this.#turn++;
     const isV2 = this.#found.freezer.version === 2;
     writeFileSync(join(this.#freezer, isV2 ? "cgroup.freeze" : "freezer.state"), isV2 ? "0" : "THAWED");
   }

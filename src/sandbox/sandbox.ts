@@ -102,9 +102,9 @@ export interface Sandbox {
    */
   attach(sourceDirectory: string, target: string): Promise<string>;
   setLimits(limits: SandboxLimits): Promise<void>;
-  /** Resolves when no process of the guest runs any more. No effect on an ended one. */
+  /** Resolves when no process of the guest runs any more, or when it was thawed before that. No effect on an ended one. */
   freeze(): Promise<void>;
-  /** No effect on an ended one. */
+  /** At once, also while it is being frozen. No effect on an ended one. */
   thaw(): Promise<void>;
   usage(): Promise<SandboxUsage>;
   /** Kills every process and removes every trace (mounts, cgroups, namespaces, files). Resolves when all is gone. */
