@@ -68,6 +68,12 @@ export const knobs = {
   },
   data: { type: "string", flag: "data", default: ".mayfly", doc: "Data directory: database, blobs, unpacked bundles." },
   region: { type: "string", default: "dev1", doc: "Name of this node's region, shown in x-vercel-id." },
+  peers: {
+    type: "string",
+    default: "",
+    doc: "Nodes in other regions (region=http://host:port, comma-separated); Functions run in a region that their configuration names.",
+  },
+  peerSecretFile: { type: "string", default: "", doc: "File with the secret that all peers share, at least 32 characters." },
   sandbox: {
     type: "string",
     flag: "sandbox",

@@ -34,6 +34,7 @@ const rows = {
   NO_RESPONSE_FROM_FUNCTION: { status: 502, sentence: "The Function ended without a response." },
   ROUTER_EXTERNAL_TARGET_UNSUPPORTED: { status: 502, sentence: "This route leads to another origin, which is not supported yet." },
   FUNCTION_UNAVAILABLE: { status: 503, sentence: "The Function cannot be started now. Try again soon." },
+  REGION_UNAVAILABLE: { status: 503, sentence: "The region of the Function does not answer as it should. Try again soon." },
   CONTROL_PLANE_UNAVAILABLE: { status: 503, sentence: "The API does not answer now. Deployed sites are not affected." },
   SHUTTING_DOWN: { status: 503, sentence: "The server is shutting down." },
   FUNCTION_INVOCATION_TIMEOUT: { status: 504, sentence: "The Function did not answer in time." },

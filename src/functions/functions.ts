@@ -48,6 +48,8 @@ export interface ResponseHead {
   readonly start: InvocationStart;
   /** Milliseconds by step, for `Server-Timing`: `queue`, `boot`, `thaw`, `function`. */
   readonly timings: Readonly<Record<string, number>>;
+  /** Where it ran; absent: on this node. */
+  readonly region?: string;
 }
 
 /**

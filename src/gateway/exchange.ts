@@ -70,6 +70,7 @@ export class Exchange {
   readonly request: RequestHead;
   readonly #channel: Channel;
   readonly #region: string;
+  #functionRegion: string | null = null;
   #spans = "";
   #awaitsContinue: boolean;
   #address: Address | null = null;
@@ -87,9 +88,14 @@ export class Exchange {
     this.#awaitsContinue = request.expectsContinue;
   }
 
-  /** `<region>::<request id>` */
+  /** `<region>::<request id>`; of a Function's answer `<region>::<region of the Function>::<request id>`. */
   get publicId(): string {
-    return `${this.#region}::${this.id}`;
+    return this.#functionRegion === null ? `${this.#region}::${this.id}` : `${this.#region}::${this.#functionRegion}::${this.id}`;
+  }
+
+  /** A Function answers: in the region given, or here. */
+  ranIn(region: string | undefined): void {
+    this.#functionRegion = region ?? this.#region;
   }
 
   // ── the request ─────────────────────────────────────────────────────────────────────────────────────────────────────

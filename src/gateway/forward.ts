@@ -174,6 +174,7 @@ class Forwarding implements ResponseSink {
     const exchange = this.#exchange;
     for (const name in head.timings) exchange.span(name, head.timings[name]!);
     exchange.span("forward", performance.now() - this.#begunMs);
+    exchange.ranIn(head.region);
     try {
       exchange.head(this.#answer.status ?? head.status, [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start]);
     } catch (error) {

@@ -231,11 +231,11 @@ describe("Functions", () => {
       "x-forwarded-for": "127.0.0.1",
       "x-vercel-forwarded-for": "127.0.0.1",
       "x-real-ip": "127.0.0.1",
-      "x-vercel-id": response.headers["x-vercel-id"],
+      "x-vercel-id": `dev1::${invocation.id}`,
       "x-vercel-deployment-url": "a-123456789.localhost",
       "x-matched-path": "/api/[id]",
     });
-    assert.equal(response.headers["x-vercel-id"], `dev1::${invocation.id}`);
+    assert.equal(response.headers["x-vercel-id"], `dev1::dev1::${invocation.id}`);
     assert.equal((await ask(bed, "a.localhost", "/stolen", { headers: { "x-vercel-ip-country": "XX" } })).status, 200);
   });
 

@@ -19,6 +19,7 @@ import { Forward } from "./forward.ts";
 import { openFront, type Front } from "./front.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
+import { openRegions, type Regions } from "./regions.ts";
 import type { Resolution, RouteHeader, RouteRequest } from "./route.ts";
 import { StaticFiles } from "./static.ts";
 
@@ -50,11 +51,14 @@ class Journey {
   readonly #static: StaticFiles;
   readonly #cache: EdgeCache;
   readonly #control: Control | null;
+  readonly #regions: Regions | null;
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
+    this.#regions = openRegions(parts);
+    const functions = this.#regions ?? parts.functions;
     this.#static = new StaticFiles(parts.blobs, parts.config);
-    this.#cache = new EdgeCache({ ...parts, store: parts.cache, forward: new Forward(parts) });
+    this.#cache = new EdgeCache({ ...parts, functions, store: parts.cache, forward: new Forward({ ...parts, functions }) });
     this.#control = parts.control === null ? null : new Control(parts.control);
   }
 
@@ -69,6 +73,8 @@ class Journey {
   async #steps(exchange: Exchange): Promise<void> {
     const { config, hosts } = this.#parts;
     if (exchange.request.target.length > config.urlBytesMax) throw new MayflyError("URI_TOO_LONG");
+    const hop = this.#regions?.hopOf(exchange) ?? null;
+    if (hop !== null) return this.#regions!.answer(exchange, hop);
     exchange.address = parseAddress(exchange.request);
     if (exchange.address.path === "/_mayfly/health") return this.#health(exchange);
 

@@ -172,7 +172,9 @@ export async function openTestbed(
       functions: specs,
       env: {},
     };
-    served.set(`${name}.localhost`, { ...manifest, ...site.manifest?.(manifest) });
+    const whole = { ...manifest, ...site.manifest?.(manifest) };
+    served.set(`${name}.localhost`, whole);
+    served.set(manifest.host, whole);
   }
   const logged: LogLine[] = [];
   const bed = { controlSocket: null as string | null };

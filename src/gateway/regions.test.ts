@@ -1,0 +1,217 @@
+/** Functions in the regions that they name: nodes that hand invocations on to each other, over real sockets. */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough, Readable } from "node:stream";
+import { text } from "node:stream/consumers";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { loadConfig } from "../config.ts";
+import { MayflyError } from "../errors.ts";
+import { readHop, signHop } from "./hop.ts";
+import { openRegions, parsePeers } from "./regions.ts";
+import { answer, ask, open, openTestbed, talk, type FakeFunction, type SiteParts, type Testbed } from "./testbed.ts";
+
+const secret = "s".repeat(32);
+const big = Buffer.alloc(1_000_000, "0123456789");
+
+describe("Functions in other regions", () => {
+  test("run there, streamed both ways; static files and what names no region are answered here", async () => {
+    await using nodes = await openNodes();
+    const there = await ask(nodes.edge, "a.localhost:80", "/there?x=1", { method: "POST", body: "body", headers: { cookie: "c=1" } });
+    assert.equal(there.status, 201);
+    const seen = JSON.parse(there.body) as { region: string; url: string; body: string; headers: Record<string, string> };
+    assert.deepEqual([seen.region, seen.url, seen.body], ["fra1", "/there?x=1", "body"]);
+    const { host, cookie, "x-forwarded-for": from, "x-matched-path": matched } = seen.headers;
+    assert.deepEqual([host, cookie, from, matched], ["a.localhost:80", "c=1", "127.0.0.1", "/there"]);
+    assert.deepEqual(
+      Object.keys(seen.headers).filter((name) => name.startsWith("x-mayfly-")),
+      [],
+    );
+    assert.match(String(there.headers["x-vercel-id"]), /^dev1::fra1::[0-9a-z]{16}$/);
+    assert.equal(there.headers["x-mayfly-start"], "hot");
+    assert.match(String(there.headers["server-timing"]), /queue;dur=0\.10/);
+    assert.deepEqual([there.headers["set-cookie"], there.headers.server], [["a=1", "b=2"], "Mayfly"]);
+    assert.deepEqual(
+      Object.keys(there.headers).filter((name) => name.startsWith("x-mayfly-hop")),
+      [],
+    );
+
+    const here = await ask(nodes.edge, "a.localhost", "/here");
+    assert.match(String(here.headers["x-vercel-id"]), /^dev1::dev1::/);
+    const page = await ask(nodes.edge, "a.localhost", "/");
+    assert.deepEqual([page.body, /^dev1::[0-9a-z]+$/.test(String(page.headers["x-vercel-id"]))], ["page", true]);
+    assert.equal((await ask(nodes.edge, "a.localhost", "/there", { method: "HEAD" })).body, "");
+
+    const up = new PassThrough();
+    up.write("one");
+    const echo = await open(nodes.edge, "a.localhost", "/echo", { method: "POST", body: up });
+    const chunks = echo[Symbol.asyncIterator]();
+    assert.equal(String((await chunks.next()).value), "one");
+    up.write("two");
+    assert.equal(String((await chunks.next()).value), "two");
+    up.end();
+    assert.equal((await chunks.next()).done, true);
+    assert.equal((await ask(nodes.edge, "a.localhost", "/echo", { method: "POST", body: big })).body.length, big.length);
+  });
+
+  test("what fails there fails here with its code; a client that leaves is known there", async () => {
+    await using nodes = await openNodes();
+    const crash = await ask(nodes.edge, "a.localhost", "/crash", { headers: { accept: "application/json" } });
+    assert.deepEqual([crash.status, crash.headers["x-vercel-error"]], [500, "FUNCTION_INVOCATION_FAILED"]);
+    assert.equal((await ask(nodes.edge, "a.localhost", "/throttled")).headers["retry-after"], "7");
+    await assert.rejects(text(await open(nodes.edge, "a.localhost", "/half")), /aborted/);
+    const waits = await open(nodes.edge, "a.localhost", "/endless");
+    waits.destroy();
+    for (let count = 0; count < 500 && nodes.left() === 0; count++) await sleep(10);
+    assert.equal(nodes.left(), 1);
+  });
+
+  test("a peer that is down: the next one, at last this node; it is left alone for a while", async () => {
+    const dead = await closedPort();
+    await using next = await openNodes({ before: `fra1=http://127.0.0.1:${dead},` });
+    const passed = await ask(next.edge, "a.localhost", "/there", { method: "POST", body: "b" });
+    assert.deepEqual([passed.status, JSON.parse(passed.body).region, JSON.parse(passed.body).body], [201, "fra1", "b"]);
+
+    await using alone = await openNodes({ only: `fra1=http://127.0.0.1:${dead}` });
+    for (let round = 0; round < 3; round++) {
+      const local = await ask(alone.edge, "a.localhost", "/there", { method: "POST", body: "b" });
+      assert.deepEqual([JSON.parse(local.body).region, JSON.parse(local.body).body], ["dev1", "b"]);
+      assert.match(String(local.headers["x-vercel-id"]), /^dev1::dev1::/);
+    }
+  });
+
+  test("a circle is refused", async () => {
+    // The node that is called fra1 here calls itself sfo1.
+    await using nodes = await openNodes({ peerRegion: "sfo1" });
+    const circle = await ask(nodes.edge, "a.localhost", "/there");
+    assert.deepEqual([circle.status, circle.headers["x-vercel-error"]], [508, "INFINITE_LOOP_DETECTED"]);
+  });
+
+  test("nobody but a peer can hand a request on", async () => {
+    await using nodes = await openNodes();
+    const request = { method: "GET", target: "/there", headers: ["host", "a-123456789.localhost", "x-mayfly-hop-host", "a.localhost"] };
+    const hop = { id: "0123456789abcdef", functionId: "a/there", from: "dev1" };
+    const send = (signature: string, target = "/there", host = "a-123456789.localhost") =>
+      talk(
+        nodes.peer,
+        `GET ${target} HTTP/1.1\r\nhost: ${host}\r\nx-mayfly-hop-host: a.localhost\r\nx-mayfly-hop: ${signature}\r\nconnection: close\r\n\r\n`,
+      );
+    const real = signHop(secret, hop, request, Date.now());
+    assert.match(await send(real), /x-mayfly-hop-result/);
+    for (const forged of [
+      send(signHop("t".repeat(32), hop, request, Date.now())),
+      send(signHop(secret, hop, request, Date.now() - 120_000)),
+      send(real, "/other"),
+      send(real, "/there", "b-123456789.localhost"),
+      send(`${real}.x`),
+      send(`${real}x`),
+      send("nonsense"),
+      send(""),
+    ]) {
+      assert.doesNotMatch(await forged, /x-mayfly-hop-result/);
+    }
+    assert.equal(readHop(secret, real, { ...request, headers: [...request.headers, "x", "y"] }, Date.now()), null);
+    assert.deepEqual(readHop(secret, real, request, Date.now()), hop);
+  });
+
+  test("settings are checked", () => {
+    assert.deepEqual(parsePeers("fra1=http://10.0.0.2:3000, iad1=http://[::1]:3000"), [
+      { region: "fra1", origin: "http://10.0.0.2:3000" },
+      { region: "iad1", origin: "http://[::1]:3000" },
+    ]);
+    for (const wrong of ["fra1", "fra1=", "=http://a", "fra1=ftp://a", "fra1=http://a/b", "Fra 1=http://a"]) {
+      assert.throws(
+        () => parsePeers(wrong),
+        (error) => error instanceof MayflyError && error.code === "config_invalid",
+        wrong,
+      );
+    }
+    const config = loadConfig({}, { MAYFLY_PEERS: "fra1=http://a" });
+    const parts = { config, clock: null as never, functions: null as never, hosts: null as never };
+    assert.throws(() => openRegions(parts), /MAYFLY_PEER_SECRET_FILE/);
+    assert.throws(() => openRegions({ ...parts, config: { ...config, peerSecretFile: "/nowhere/at/all" } }), /Cannot read/);
+    assert.equal(openRegions({ ...parts, config: { ...config, peers: "" } }), null);
+  });
+});
+
+interface Nodes extends AsyncDisposable {
+  /** In dev1: where clients ask. */
+  readonly edge: Testbed;
+  /** In fra1. */
+  readonly peer: Testbed;
+  /** Clients whose leaving a Function has noticed. */
+  left(): number;
+}
+
+/** Two nodes that serve the same deployment; all its Functions but `/here` belong to fra1. */
+async function openNodes(options: { readonly peerRegion?: string; readonly before?: string; readonly only?: string } = {}): Promise<Nodes> {
+  const directory = mkdtempSync(join(tmpdir(), "mayfly-regions-"));
+  const secretFile = join(directory, "secret");
+  writeFileSync(secretFile, `${secret}\n`);
+  let left = 0;
+  const site = (region: string): SiteParts => {
+    const functions: Record<string, FakeFunction> = {
+      here: () => answer("here"),
+      async there({ url, headers, body }) {
+        const pairs = Object.fromEntries(headers.flatMap((name, index) => (index % 2 === 0 ? [[name, headers[index + 1]]] : [])));
+        const said = { region, url, headers: pairs, body: body === null ? null : await text(body) };
+        return answer(JSON.stringify(said), { status: 201, headers: ["set-cookie", "a=1", "set-cookie", "b=2", "server", "own"] });
+      },
+      echo: ({ body }) => answer(body!),
+      crash() {
+        throw new MayflyError("FUNCTION_INVOCATION_FAILED");
+      },
+      throttled() {
+        throw new MayflyError("FUNCTION_THROTTLED", undefined, { details: { retryAfterS: 7 } });
+      },
+      half() {
+        const body = new PassThrough();
+        body.write("half");
+        setTimeout(() => body.destroy(new MayflyError("FUNCTION_INVOCATION_FAILED")), 50);
+        return answer(body);
+      },
+      endless({ signal }) {
+        signal.addEventListener("abort", () => left++);
+        return answer(new Readable({ read() {} }));
+      },
+    };
+    return {
+      files: { "index.html": "page" },
+      functions,
+      manifest: (made) => ({
+        functions: Object.fromEntries(
+          Object.entries(made.functions).map(([id, spec]) => [id, spec.name === "here" ? spec : { ...spec, regions: ["fra1"] }]),
+        ),
+      }),
+    };
+  };
+  const settings = (region: string, peers: string) => ({
+    MAYFLY_REGION: region,
+    MAYFLY_PEERS: peers,
+    MAYFLY_PEER_SECRET_FILE: secretFile,
+  });
+  const peer = await openTestbed({ a: site("fra1") }, settings(options.peerRegion ?? "fra1", "dev1=http://127.0.0.1:9"));
+  const peers = options.only ?? `${options.before ?? ""}fra1=http://127.0.0.1:${peer.port}`;
+  const edge = await openTestbed({ a: site("dev1") }, settings("dev1", peers));
+  return {
+    edge,
+    peer,
+    left: () => left,
+    async [Symbol.asyncDispose]() {
+      await edge[Symbol.asyncDispose]();
+      await peer[Symbol.asyncDispose]();
+      rmSync(directory, { recursive: true });
+    },
+  };
+}
+
+async function closedPort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
