@@ -211,22 +211,38 @@ export async function openDataPlane(
   return { ...ports, listeners, authorityPath: certificates?.authorityPath ?? null, sandbox, close: () => close.disposeAsync() };
 }
 
-/** What serves a directory under development: gateway and Functions without a store, and what its builds need. */
-export interface DevPlane extends AsyncDisposable {
-  readonly port: number;
-  /** Name of the sandbox's driver. */
-  readonly sandbox: string;
-  readonly directory: string;
-  readonly clock: Clock;
+/** What a build on this machine needs. */
+export interface BuildPlace extends AsyncDisposable {
   readonly blobs: BlobStore;
   readonly sandboxes: SandboxDriver;
   readonly toolchains: Toolchains;
+  readonly clock: Clock;
+}
+
+/** `config.data` is a scratch directory that is the caller's to remove. */
+export async function openBuildPlace(config: Config, log: Log): Promise<BuildPlace> {
+  await using opened = new AsyncDisposableStack();
+  const directory = resolve(config.data);
+  const blobs = openDiskBlobs({ directory: join(directory, "blobs") });
+  opened.defer(() => blobs.close());
+  const sandboxes = await openSandboxes(config, log);
+  opened.defer(() => sandboxes.close());
+  const toolchains = createToolchains({ directory: join(directory, "toolchains"), npmRegistry: config.npmRegistry });
+  const stack = opened.move();
+  return { blobs, sandboxes, toolchains, clock: systemClock, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+/** What serves a directory under development: gateway and Functions without a store, and what its builds need. */
+export interface DevPlane extends BuildPlace {
+  readonly port: number;
+  readonly directory: string;
 }
 
 export interface DevParts {
   readonly hosts: HostIndex;
   /** Takes what Functions write. */
   readonly append: LogStore["append"];
+  readonly appendRequest: LogStore["appendRequest"];
   /** Of every Function. */
   readonly environment: () => Readonly<Record<string, string>>;
   readonly log: Log;
@@ -235,13 +251,10 @@ export interface DevParts {
 /** `config.data` is a scratch directory that is the caller's to remove. */
 export async function openDevPlane(config: Config, parts: DevParts): Promise<DevPlane> {
   await using opened = new AsyncDisposableStack();
+  const place = opened.use(await openBuildPlace(config, parts.log));
+  const { blobs, sandboxes, clock } = place;
   const directory = resolve(config.data);
-  const clock = systemClock;
-  const blobs = openDiskBlobs({ directory: join(directory, "blobs") });
-  opened.defer(() => blobs.close());
-  const sandboxes = await openSandboxes(config, parts.log);
-  opened.defer(() => sandboxes.close());
-  const logs = { append: parts.append, appendRequest: () => {} };
+  const logs = { append: parts.append, appendRequest: parts.appendRequest };
   const functions = await openPools({
     config,
     clock,
@@ -260,18 +273,8 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
   const gateway = openGateway({ config, clock, certificates: null, functions, hosts: parts.hosts, blobs, logs, cache, control: null });
   const { port } = await gateway.listen();
   opened.defer(() => gateway.close(0));
-  const toolchains = createToolchains({ directory: join(directory, "toolchains"), npmRegistry: config.npmRegistry });
   const stack = opened.move();
-  return {
-    port,
-    sandbox: sandboxes.name,
-    directory,
-    clock,
-    blobs,
-    sandboxes,
-    toolchains,
-    [Symbol.asyncDispose]: () => stack.disposeAsync(),
-  };
+  return { ...place, port, directory, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
 /** What the data plane tells its control plane first. */

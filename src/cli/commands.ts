@@ -31,6 +31,11 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: "Serve a directory while you work on it.",
     load: async () => (await import("./commands/dev.ts")).dev,
   },
+  build: {
+    section: deploying,
+    summary: "Build a directory here.",
+    load: async () => (await import("./commands/build.ts")).build,
+  },
   link: {
     section: deploying,
     summary: "Tie a directory to a project.",

@@ -41,6 +41,8 @@ export type DevEvent =
   | { readonly type: "failed"; readonly code: string; readonly message: string }
   | { readonly type: "server"; readonly command: string }
   | { readonly type: "note"; readonly text: string }
+  /** A Function has answered. */
+  | { readonly type: "request"; readonly method: string; readonly path: string; readonly status: number; readonly ms: number }
   | { readonly type: "line"; readonly from: string; readonly stream: LogLine["stream"]; readonly text: string };
 
 export interface DevSession extends AsyncDisposable {
@@ -65,6 +67,7 @@ export async function openDev(options: DevOptions): Promise<DevSession> {
     append: (lines) => {
       for (const { functionName, stream, text } of lines) options.onEvent({ type: "line", from: functionName, stream, text });
     },
+    appendRequest: ({ method, path, status, durationMs }) => options.onEvent({ type: "request", method, path, status, ms: durationMs }),
     environment: () => project.environment,
     log: (text) => options.onEvent({ type: "note", text }),
   });
@@ -72,7 +75,7 @@ export async function openDev(options: DevOptions): Promise<DevSession> {
   await project.begin(plane);
   const front = isFramework ? opened.use(await project.openFront(plane.port)) : undefined;
   const stack = opened.move();
-  return { port: front?.port ?? plane.port, sandbox: plane.sandbox, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  return { port: front?.port ?? plane.port, sandbox: plane.sandboxes.name, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }
 
 class DevProject implements HostIndex, AsyncDisposable {

@@ -9,9 +9,10 @@ import { cancelDeployment, getDeployment, type BuildSummary, type DeploymentFact
 import { readLinkFile } from "../../client/link.ts";
 import { MayflyError, messageOf } from "../../errors.ts";
 import { projectName } from "../../names.ts";
-import { apiFlags, type Command, type Env, type Invocation } from "../command.ts";
+import { apiFlags, type Command, type Invocation } from "../command.ts";
 import { counted, formatBytes, formatDuration, type Terminal } from "../output.ts";
 import { openSession } from "../session.ts";
+import { parseVariables } from "../variables.ts";
 
 export const deploy: Command = {
   name: "deploy",
@@ -43,7 +44,7 @@ export const deploy: Command = {
     { run: "mayfly deploy site --name shop --prod", does: "Deploy ./site as the production of the project shop." },
     { run: "mayfly deploy --env GREETING=hello --env API_KEY", does: "Set one variable here and take the other from this shell." },
     { run: "curl $(mayfly deploy)", does: "Use the URL in a script." },
-    { run: "npx vercel build && mayfly deploy --prebuilt", does: "Build here, deploy the result." },
+    { run: "mayfly build && mayfly deploy --prebuilt", does: "Build here, deploy the result." },
   ],
 
   async run(invocation) {
@@ -174,25 +175,4 @@ function chosenName(flag: string | undefined, directory: string): string {
       cause: error,
     });
   }
-}
-
-/** @throws MayflyError invalid_env */
-function parseVariables(flag: string, pairs: readonly string[], env: Env): Readonly<Record<string, string>> {
-  const variables = new Map<string, string>();
-  for (const pair of pairs) {
-    const at = pair.indexOf("=");
-    const name = at === -1 ? pair : pair.slice(0, at);
-    if (!/^[A-Za-z_]\w*$/.test(name)) {
-      throw new MayflyError(
-        "invalid_env",
-        `${flag} has the name "${name}"; names have letters, digits and underscores: ${flag} NAME=value.`,
-      );
-    }
-    const value = at === -1 ? env[name] : pair.slice(at + 1);
-    if (value === undefined) {
-      throw new MayflyError("invalid_env", `${flag} ${name} has no value and this shell has none for it: ${flag} ${name}=value.`);
-    }
-    variables.set(name, value);
-  }
-  return Object.fromEntries(variables);
 }

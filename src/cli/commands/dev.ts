@@ -98,6 +98,12 @@ function showOn(terminal: Terminal): (event: DevEvent) => void {
       case "server":
         terminal.note(`Running ${terminal.paintNote("cyan", terminal.foreignNote(event.command))} behind this address.`);
         break;
+      case "request": {
+        const status = terminal.paintNote(event.status >= 500 ? "red" : event.status >= 400 ? "yellow" : "green", String(event.status));
+        const path = terminal.foreignNote(event.path);
+        terminal.note(`${status} ${event.method} ${path} ${terminal.paintNote("dim", formatDuration(event.ms))}`);
+        break;
+      }
       case "note":
         terminal.note(terminal.foreignNote(event.text));
         break;
