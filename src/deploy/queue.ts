@@ -115,5 +115,7 @@ export function concurrencyHere(buildsMax: number, buildMemoryMB: number): numbe
 /** Pushes to one branch of one repository: only the newest is worth a build. What people deploy by hand never replaces another. */
 function isSamePlace(a: QueuedDeployment, b: QueuedDeployment): boolean {
   if (a.git === undefined || a.git === null || b.git === undefined || b.git === null) return false;
-  return a.target === b.target && a.git.repository === b.git.repository && a.git.branch === b.git.branch && a.git.fork === b.git.fork;
+  if (a.target !== b.target || a.git.repository !== b.git.repository || a.git.fork !== b.git.fork) return false;
+  // Two forks may have branches of one name.
+  return a.git.fork ? a.git.pullRequest === b.git.pullRequest : a.git.branch === b.git.branch;
 }

@@ -11,6 +11,7 @@ import { randomId } from "../names.ts";
 import { deleteAlias, findAlias } from "../store/aliases.ts";
 import { findDeployment, listDeployments } from "../store/deployments.ts";
 import { deleteBranch, findBranch, updateBranch, type PendingDelivery } from "../store/git-deliveries.ts";
+import { updateGitConnection } from "../store/git-connections.ts";
 import { attachPullRequest, deleteOutcomes, insertGitReport, newestReportOf, type GitOutcome } from "../store/git-reports.ts";
 import { findProject } from "../store/projects.ts";
 import { readCommit, skipMark, type Commit } from "./commit.ts";
@@ -184,7 +185,15 @@ async function consider(work: Work, candidate: Candidate): Promise<DeliveryResul
     await decided();
     return nothing(`${name} is skipped: ${skip}`);
   }
-  const deployment = (await deploymentOf(work, candidate)) ?? (await create(work, candidate));
+  let deployment: Deployment;
+  try {
+    deployment = (await deploymentOf(work, candidate)) ?? (await create(work, candidate));
+  } catch (error) {
+    // What this commit is refused for will not pass: its author is told where the commit is looked at.
+    if (!(error instanceof MayflyError) || error.status >= 500) throw error;
+    await report(work, candidate, "failed", error.message);
+    throw error;
+  }
   context.queue.enqueue(deployment);
   await report(work, candidate, null, null, deployment.id);
   await decided();
@@ -307,5 +316,26 @@ async function fetchRef<T>(
   if (!context.addresses[connection.provider].includes(baseUrl)) {
     throw new MayflyError("git_refused", `${baseUrl} is no Git host of this server's settings any more.`);
   }
-  return context.mirrors.fetch({ baseUrl, repository, repositoryId, ref, credentials }, use);
+  const request = { baseUrl, repository, repositoryId, ref, credentials };
+  try {
+    return await context.mirrors.fetch(request, use);
+  } catch (error) {
+    const path = await renamed(context, connection, error);
+    if (path === null) throw error;
+    return await context.mirrors.fetch({ ...request, repository: path }, use);
+  }
 }
+
+/** The repository's new path, when it is found under another than its record has; null: it has not moved. */
+async function renamed(context: GitContext, connection: GitConnection, error: unknown): Promise<string | null> {
+  if (!(error instanceof MayflyError) || error.code !== "git_refused" || !isMoved(error)) return null;
+  const host = await context.host(connection.provider);
+  const { path } = await host.repositoryById(await accessOf(context, connection), connection.repositoryId);
+  if (path === connection.repository) return null;
+  await updateGitConnection(context.deploy.store, connection.id, { repository: path });
+  return path;
+}
+
+/** Git is not allowed to follow the host to the new address: it could be anybody's. */
+const isMoved = (error: MayflyError): boolean =>
+  /unable to update url base|returned error: 30\d|redirect|not found/i.test(String(error.details["stderr"]));

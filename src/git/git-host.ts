@@ -103,6 +103,8 @@ export interface GitHost {
 
   /** @throws MayflyError git_host_refused, git_host_unavailable (so do all that follow) */
   repository(access: GitAccess, path: string): Promise<RemoteRepository>;
+  /** The same repository, whatever it is called by now. */
+  repositoryById(access: GitAccess, id: string): Promise<RemoteRepository>;
   /** For HTTP Basic authentication of Git itself. */
   cloneCredentials(access: GitAccess): Promise<{ readonly username: string; readonly password: string }>;
   /** The ref of the repository, not of the fork, under which the host keeps a pull request's head. */

@@ -92,6 +92,12 @@ class Github implements GitHost {
     return { id: String(data.id), path: data.full_name, defaultBranch: data.default_branch, private: data.private };
   }
 
+  async repositoryById(access: GitAccess, id: string): Promise<RemoteRepository> {
+    const { data } = await this.#ask(access, (octokit) => octokit.request("GET /repositories/{id}", { id: Number(id) }));
+    const { full_name, default_branch, private: isPrivate } = data as { full_name: string; default_branch: string; private: boolean };
+    return { id, path: full_name, defaultBranch: default_branch, private: isPrivate };
+  }
+
   async cloneCredentials(access: GitAccess): Promise<{ username: string; password: string }> {
     if (access.kind === "token") return { username: "x-access-token", password: access.token };
     const { token } = await this.#ask(access, (octokit) => octokit.auth({ type: "installation" }) as Promise<{ token: string }>);

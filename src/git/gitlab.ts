@@ -55,9 +55,12 @@ class Gitlab implements GitHost {
       if (!/^\d{1,12}$/.test(timestamp) || Math.abs(now - Number(timestamp) * 1000) > signatureAgeMsMax) return null;
       const key = Buffer.from(gitlabSigningToken(secret).slice("whsec_".length), "base64");
       const expected = createHmac("sha256", key).update(`${deliveryId}.${timestamp}.`).update(body).digest();
-      const given = signatures.split(" ").map((one) => Buffer.from(one.replace(/^v1,/, ""), "base64"));
+      const given = signatures.split(" ").flatMap((one) => {
+        const digest = /^v1,([A-Za-z0-9+/]{43}=)$/.exec(one)?.[1];
+        return digest === undefined ? [] : [Buffer.from(digest, "base64")];
+      });
       // The id is signed too, so the same body may come again under another: a push there and back and there again.
-      return given.some((one) => one.length === expected.length && timingSafeEqual(one, expected)) ? { ...head, unique: false } : null;
+      return given.some((one) => timingSafeEqual(one, expected)) ? { ...head, unique: false } : null;
     }
     const token = headers["x-gitlab-token"];
     if (token === undefined) return null;
@@ -99,6 +102,10 @@ class Gitlab implements GitHost {
       defaultBranch: String(project.default_branch ?? "main"),
       private: project.visibility !== "public",
     };
+  }
+
+  repositoryById(access: GitAccess, id: string): Promise<RemoteRepository> {
+    return this.repository(access, id); // GitLab takes either
   }
 
   async cloneCredentials(access: GitAccess): Promise<{ username: string; password: string }> {
@@ -200,7 +207,7 @@ class Gitlab implements GitHost {
     const response = await fetch(url, { method, headers, ...(body === undefined ? {} : { body }) });
     const answer = await response.text();
     const answerHeaders = Object.fromEntries(response.headers);
-    const isJson = (answerHeaders["content-type"] ?? "").startsWith("application/json");
+    const isJson = answer !== "" && (answerHeaders["content-type"] ?? "").startsWith("application/json");
     if (!response.ok) {
       throw hostError("GitLab", { status: response.status, headers: answerHeaders, message: answer.slice(0, 500), now: now() });
     }

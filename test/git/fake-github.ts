@@ -14,7 +14,10 @@ const { operations } = JSON.parse(readFileSync(join(import.meta.dirname, "github
   operations: Record<string, Operation>;
 };
 const ajv = new Ajv({ strict: false, validateFormats: false });
-const checks = Object.entries(operations).map(([name, operation]) => {
+// By its number a repository is found in the same shape; the description leaves that call out.
+const byNumber = { name: "repository_id", in: "path", required: true, schema: { type: "integer" } } as const;
+const known: Record<string, Operation> = { ...operations, "GET /repositories/{repository_id}": { parameters: [byNumber], body: null } };
+const checks = Object.entries(known).map(([name, operation]) => {
   const [method = "", path = ""] = name.split(" ");
   const names = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]!);
   return {
@@ -72,6 +75,11 @@ export class FakeGithub extends FakeHost {
     switch (name) {
       case "GET /repos/{owner}/{repo}":
         return { status: 200, body: { id: this.idOf(path), full_name: path, default_branch: "main", private: this.privates.has(path) } };
+      case "GET /repositories/{repository_id}": {
+        const found = this.paths.find((known) => this.idOf(known) === Number(place["repository_id"]));
+        if (found === undefined) return { status: 404, body: { message: "Not Found" } };
+        return { status: 200, body: { id: this.idOf(found), full_name: found, default_branch: "main", private: this.privates.has(found) } };
+      }
       case "GET /repos/{owner}/{repo}/installation":
         return { status: 200, body: { id: 77 } };
       case "POST /app/installations/{installation_id}/access_tokens":

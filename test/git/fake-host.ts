@@ -37,11 +37,14 @@ export abstract class FakeHost {
   readonly wrong: string[] = [];
   /** Repository → hooks. */
   readonly hooks = new Map<string, Hook[]>();
+  readonly paths: string[] = [];
   readonly privates = new Set<string>();
   /** Users that may push, as the API names them. */
   readonly members = new Set<string>();
   /** When set, the API answers so and does nothing. */
   failure: Answer | null = null;
+  /** Called for each request of Git's own; true: it has answered. */
+  onGit: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
   readonly token = "secret-token-of-the-host";
   readonly #root = scratchDirectory();
   readonly #server: Server;
@@ -67,6 +70,7 @@ export abstract class FakeHost {
 
   repository(path: string, options: { private?: boolean } = {}): Repository {
     if (options.private === true) this.privates.add(path);
+    this.paths.push(path);
     return new Repository(join(this.#root, `${path}.git`));
   }
 
@@ -91,6 +95,7 @@ export abstract class FakeHost {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (/\.git\//.test(request.url ?? "") && this.onGit(request, response)) return;
     const isPassword = (password: string) => this.isToken(password);
     if (serveGit({ root: this.#root, isPassword, isPrivate: (path) => this.privates.has(path) }, request, response)) return;
     const chunks: Buffer[] = [];
