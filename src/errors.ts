@@ -76,6 +76,7 @@ const rows = {
   BUILD_FAILED: { status: 400, sentence: "The build failed. Its log has the reason." },
   BUILD_TIMEOUT: { status: 400, sentence: "The build took longer than it may." },
   BUILD_OUT_OF_MEMORY: { status: 400, sentence: "The build needed more memory than it may have." },
+  BUILD_OUT_OF_DISK: { status: 400, sentence: "The build needed more disk than it may have." },
   BUILD_INTERRUPTED: { status: 400, sentence: "The platform ended during the build, too often to begin it again." },
   BUILD_OUTPUT_INVALID: { status: 400, sentence: "The build's output is not valid." },
   BUILD_OUTPUT_UNSUPPORTED: { status: 400, sentence: "The build's output needs something that is not supported yet." },

@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import { openApi } from "./api/api.ts";
 import type { BlobStore } from "./blobs/blob-store.ts";
 import { openDiskBlobs } from "./blobs/disk.ts";
+import { BuildCaches } from "./build/build-cache.ts";
 import { createToolchains, type Toolchains } from "./build/toolchain.ts";
 import { systemClock, type Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
@@ -310,6 +311,11 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
     config,
     sandboxes,
     toolchains: createToolchains({ directory: join(data.directory, "toolchains"), npmRegistry: config.npmRegistry }),
+    caches: new BuildCaches({
+      directory: join(data.directory, "build-caches"),
+      laneBytesMax: config.buildCacheBytesMax,
+      bytesMax: config.buildCachesBytesMax,
+    }),
     workRoot: join(builds, String(process.pid)),
   };
   const queue = new BuildQueue({

@@ -1,5 +1,6 @@
 /** Whole builds in real (process) sandboxes: what comes out, what is refused, what the log says, what is left behind. */
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { FunctionSpec } from "../model.ts";
@@ -19,6 +20,20 @@ function functionAt(result: BuildResult, path: string): FunctionSpec {
   const output = result.outputs[path];
   assert.equal(output?.kind, "function", `${path} is ${json(output)}`);
   return result.functions[output.functionId]!;
+}
+
+/** Of all processes of this machine. */
+function commandLines(): string {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      } catch {
+        return "";
+      }
+    })
+    .join("\n");
 }
 
 async function refused(files: Files, code: string, message: RegExp, options: BuildOptions = {}): Promise<void> {
@@ -293,6 +308,43 @@ test("a build that needs more memory than it may have", async (context) => {
   await refused({ "vercel.json": json({ buildCommand: "node hungry.js" }), "hungry.js": hungry }, "BUILD_OUT_OF_MEMORY", /memory/, {
     config: { buildMemoryMB: 512 },
   });
+});
+
+test("a build that takes more disk than it may", async () => {
+  const config = { buildDiskBytesMax: 32 * 1024 * 1024 };
+  const filling = "dd if=/dev/zero of=big bs=1M count=64 2>/dev/null; sleep 60";
+  await refused({ "vercel.json": json({ buildCommand: filling }), a: "" }, "BUILD_OUT_OF_DISK", /more than 32 MB of disk/, { config });
+});
+
+test("what a build leaves running ends with it", async () => {
+  const marker = `mayfly-daemon-${process.pid}`;
+  const files = {
+    "vercel.json": json({
+      buildCommand: `mkdir out && (setsid sh -c "sleep 300; echo ${marker}" >/dev/null 2>&1 &) && echo x > out/a`,
+      outputDirectory: "out",
+    }),
+    a: "",
+  };
+  const result = await bed.build(files);
+  assert.equal(await bed.text(result, "a"), "x\n");
+  if (bed.sandboxes.can.processIsolation) assert.doesNotMatch(commandLines(), new RegExp(marker));
+});
+
+test("several Functions that fail are all named, and the log says which line is whose", async () => {
+  const failing = 'export const config = { runtime: "python3.12" };\nexport default () => {};';
+  await assert.rejects(
+    bed.build({ "api/one.js": failing, "api/two.js": failing, "api/good.js": "module.exports = () => {};" }),
+    (error: Error & { code?: string; log?: string[] }) => {
+      assert.equal(error.code, "BUILD_OUTPUT_UNSUPPORTED");
+      assert.match(error.message, /2 of 3 Functions failed:\n {2}api\/one\.js: .*python3\.12.*\n {2}api\/two\.js: /);
+      for (const name of ["one", "two"])
+        assert.ok(
+          error.log?.some((line) => line.startsWith(`[api/${name}.js] Error: `)),
+          error.log?.join("\n"),
+        );
+      return true;
+    },
+  );
 });
 
 test("directories without rights, or deeper than a path, do not stay behind", async () => {

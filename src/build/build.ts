@@ -18,6 +18,7 @@ import type { ErrorCode } from "../errors.ts";
 import type { Deployment, Digest, EntrypointReport, FunctionSpec, Output, Route, SourceTree } from "../model.ts";
 import { randomId } from "../names.ts";
 import type { Sandbox, SandboxDriver, SandboxMount } from "../sandbox/sandbox.ts";
+import { bytesOf, type BuildCaches } from "./build-cache.ts";
 import { guestPaths } from "./builder.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
 import { npm } from "./install-plan.ts";
@@ -26,7 +27,17 @@ import { openDirectory, openTree, OutputFiles, type FilePlace } from "./output-f
 import { readOutput } from "./output.ts";
 import type { OutputParts } from "./output.ts";
 import type { Plan } from "./plan.ts";
-import { findReusable, keysOf, makeRecord, mayInstallReadProject, parseReport, type BuildRecord, type RecordEntry } from "./reuse.ts";
+import {
+  findReusable,
+  keysOf,
+  makeRecord,
+  mayInstallReadProject,
+  parseReport,
+  runsScripts,
+  type BuildKeys,
+  type BuildRecord,
+  type RecordEntry,
+} from "./reuse.ts";
 import { writeSource } from "./source.ts";
 import type { Toolchains } from "./toolchain.ts";
 
@@ -41,6 +52,11 @@ export interface BuildRequest {
     readonly sourceDigest: Digest;
     /** A digest of the build's environment that tells nothing of its values. */
     readonly environmentDigest: string;
+    readonly caches: BuildCaches;
+    /** Whose caches may be read, the build's own first. */
+    readonly lanesToRead: readonly string[];
+    /** Where this build leaves its own; null: nowhere. */
+    readonly laneToWrite: string | null;
   };
   readonly deployment: Pick<Deployment, "id" | "host" | "projectId" | "target">;
   /** Environment of the build. */
@@ -83,7 +99,9 @@ export interface Build {
 const mayflyDirectory = resolve(import.meta.dirname, "../..");
 const messageBytesMax = 65_536;
 const reportBytesMax = 64 * 1024 * 1024;
-const diskCheckMs = 2000;
+const diskCheckMs = 500;
+/** After so many looks at the free space a build is counted in any case. */
+const diskChecksMax = 20;
 /** After a sandbox's end its last lines may take so long to arrive. */
 const lastLinesMs = 2000;
 /** Codes that a worker may end with; any other is taken as BUILD_FAILED. */
@@ -156,8 +174,9 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines)
         parts: { routes: plan.routes, outputs: {}, functions: {}, site: plan.site, framework: null, warnings: [] },
         report: null,
         unchanged: new Set<string>(),
+        readsProject: record!.installReadsProject,
       }
-    : await buildInSandbox(request, job, reused, lines);
+    : await buildInSandbox(request, job, keys, reused, lines);
   const entries = [...reused.values()];
   const functions = entries.flatMap((entry) => entry.functions.map((spec) => [spec.id, spec] as const));
   const parts: OutputParts = {
@@ -165,9 +184,6 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines)
     outputs: Object.assign({}, built.parts.outputs, ...entries.map((entry) => entry.outputs)) as Readonly<Record<string, Output>>,
     functions: { ...built.parts.functions, ...Object.fromEntries(functions) },
   };
-  const readsProject = isAllReused
-    ? record!.installReadsProject
-    : await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest));
   return {
     parts,
     entrypoints: job.steps.map((step, index) => {
@@ -192,7 +208,7 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines)
             report: built.report,
             outputs: parts.outputs,
             functions: parts.functions,
-            installReadsProject: readsProject,
+            installReadsProject: built.readsProject,
             unchanged: built.unchanged,
           }),
   };
@@ -203,32 +219,48 @@ interface SandboxBuild {
   readonly report: BuildReport | null;
   /** Paths among the inputs of traces that still are what was uploaded. */
   readonly unchanged: ReadonlySet<string>;
+  /** Installing may have read files of the project. */
+  readonly readsProject: boolean;
 }
 
 async function buildInSandbox(
   request: BuildRequest,
   job: PlannedJob,
+  keys: BuildKeys | null,
   reused: ReadonlyMap<BuildStep, RecordEntry>,
   lines: LogLines,
 ): Promise<SandboxBuild> {
-  const { plan, tree, blobs, config, deployment } = request;
+  const { plan, tree, blobs, config, deployment, reuse } = request;
   const scratch = join(resolve(request.workRoot), `${deployment.id}-${randomId(6)}`);
   const hostPath = (path: string): string => scratch + path.slice(guestPaths.scratch.length);
   const repository = hostPath(guestPaths.repository);
+  const kept = { scratch, repository, rootDirectory: plan.rootDirectory, framework: plan.framework };
+  let installed: Digest | null = null;
+  let isSourceWritten = false;
   try {
     await mkdir(resolve(request.workRoot), { recursive: true, mode: 0o700 });
     for (const path of [guestPaths.home, guestPaths.temporary]) await mkdir(hostPath(path), { recursive: true });
     for (const path of await writeSource(tree, repository, blobs))
       lines.system(`The link "${path}" leads out of the source; it is left out.`);
+    isSourceWritten = true;
+    const found = reuse === undefined ? null : await reuse.caches.take(deployment.projectId, reuse.lanesToRead, reuse.laneToWrite, kept);
+    const isInstalled = found !== null && keys !== null && [keys.install, keys.everything].includes(found);
+    await mkdir(hostPath(guestPaths.downloads), { recursive: true });
+    const installs = job.installs.map((install) => ({ ...install, done: isInstalled && install.command === null }));
     const places = job.steps.flatMap((step, index) => (reused.has(step) ? [index] : []));
-    await runSandbox(request, { ...job, reused: places }, lines, scratch);
+    await runSandbox(request, { ...job, installs, reused: places }, lines, scratch);
     if (request.signal.aborted) throw new MayflyError("canceled");
     const place = openDirectory(repository, blobs);
     const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config });
     const report = await readReport(openDirectory(scratch, blobs), blobs);
     const traced = new Set(report?.steps.flatMap((step) => step.trace?.inputs ?? []));
-    return { parts, report, unchanged: await findUnchanged(traced, tree, new OutputFiles(place, blobs)) };
+    const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, blobs));
+    const readsProject = runsScripts(report) || (await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest)));
+    installed = keys === null ? null : readsProject ? keys.everything : keys.install;
+    return { parts, report, unchanged, readsProject };
   } finally {
+    const lane = reuse?.laneToWrite ?? null;
+    if (lane !== null && isSourceWritten) await reuse!.caches.keep(deployment.projectId, lane, kept, installed);
     await removeTree(scratch);
   }
 }
@@ -301,6 +333,11 @@ async function runSandbox(
       ].join(":"),
       HOME: guestPaths.home,
       TMPDIR: guestPaths.temporary,
+      npm_config_cache: `${guestPaths.downloads}/npm`,
+      npm_config_store_dir: `${guestPaths.downloads}/pnpm`,
+      YARN_CACHE_FOLDER: `${guestPaths.downloads}/yarn`,
+      YARN_ENABLE_GLOBAL_CACHE: "0",
+      BUN_INSTALL_CACHE_DIR: `${guestPaths.downloads}/bun`,
       LANG: "C.UTF-8",
     },
     cwd: guestPaths.scratch,
@@ -314,7 +351,7 @@ async function runSandbox(
   const output = Promise.all([lines.follow(sandbox.stdout, "stdout"), lines.follow(sandbox.stderr, "stderr")]);
   try {
     const job: BuildJob = { ...planned, bundleBytesMax: config.functionBundleBytesMax, env: buildEnvironment(request) };
-    const message = await supervise(sandbox, job, request);
+    const message = await supervise(sandbox, job, request, scratch);
     if (message.type === "failed")
       throw new MayflyError(workerCodes.find((code) => code === message.code) ?? "BUILD_FAILED", message.message);
   } finally {
@@ -324,7 +361,7 @@ async function runSandbox(
 }
 
 /** The worker's message, or whatever ends the build before it. */
-async function supervise(sandbox: Sandbox, job: BuildJob, request: BuildRequest): Promise<BuildMessage> {
+async function supervise(sandbox: Sandbox, job: BuildJob, request: BuildRequest, scratch: string): Promise<BuildMessage> {
   const { config, clock, signal } = request;
   const { promise, resolve, reject } = Promise.withResolvers<BuildMessage>();
   const cancel = (): void => reject(new MayflyError("canceled"));
@@ -332,7 +369,7 @@ async function supervise(sandbox: Sandbox, job: BuildJob, request: BuildRequest)
   const stopClock = clock.after(config.buildTimeoutMs, () => {
     reject(new MayflyError("BUILD_TIMEOUT", `The build took longer than ${Math.round(config.buildTimeoutMs / 1000)} s.`));
   });
-  const stopDisk = watchDisk(request, reject);
+  const stopDisk = watchDisk(request, scratch, reject);
   if (signal.aborted) cancel();
   void explainEnd(sandbox, config).then(reject);
   receive(sandbox.control, resolve, reject);
@@ -383,19 +420,30 @@ function parseMessage(line: string): BuildMessage {
   throw new Error("unknown message");
 }
 
-/** A build may fill its scratch directory, never the disk that everything else needs. */
-function watchDisk(request: BuildRequest, reject: (error: Error) => void): () => void {
-  const { clock, config, workRoot } = request;
+/**
+ * A build may fill its share of the disk, and never the disk that everything else needs. The disk's free space is looked
+ * at often; what the build itself takes is counted when it could have passed its limit since, and now and then.
+ */
+function watchDisk(request: BuildRequest, scratch: string, reject: (error: Error) => void): () => void {
+  const { clock, config } = request;
   let stop = (): void => {};
   let stopped = false;
+  let counted = { bytes: 0, free: Number.POSITIVE_INFINITY, checks: diskChecksMax };
   const check = async (): Promise<void> => {
-    const { bavail, bsize } = await statfs(workRoot);
+    const { bavail, bsize } = await statfs(scratch);
+    const free = bavail * bsize;
     if (stopped) return;
-    if (bavail * bsize < config.diskFreeBytesMin) reject(new MayflyError("disk_full", "The build filled the server's disk."));
-    else schedule();
+    if (free < config.diskFreeBytesMin) return reject(new MayflyError("disk_full", "The build filled the server's disk."));
+    if (counted.free - free >= config.buildDiskBytesMax - counted.bytes || counted.checks++ >= diskChecksMax) {
+      counted = { bytes: await bytesOf(scratch), free, checks: 0 };
+    }
+    if (stopped) return;
+    if (counted.bytes <= config.buildDiskBytesMax) return schedule();
+    const limit = `${Math.round(config.buildDiskBytesMax / 2 ** 20)} MB`;
+    reject(new MayflyError("BUILD_OUT_OF_DISK", `The build took more than ${limit} of disk.`));
   };
   const schedule = (): void => {
-    stop = clock.after(diskCheckMs, () => void check().catch(() => {}));
+    stop = clock.after(diskCheckMs, () => void check().catch(schedule));
   };
   schedule();
   return () => {

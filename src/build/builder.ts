@@ -57,6 +57,8 @@ export interface InstallStep {
   readonly manager: PackageManager;
   /** There is a lock file, and it must fit package.json. */
   readonly frozen: boolean;
+  /** An earlier build has left what this would install. */
+  readonly done?: boolean;
 }
 
 /** All that the build of a Function depends on besides its step and settings: with equal answers it comes out equal. */
@@ -127,6 +129,8 @@ export const guestPaths = {
   repository: "/vercel/path0",
   home: "/vercel/home",
   temporary: "/vercel/tmp",
+  /** What package managers fetch. */
+  downloads: "/vercel/downloads",
   mayfly: "/var/mayfly",
   toolchains: "/var/toolchains",
   /** Where the worker leaves its BuildReport as JSON. */

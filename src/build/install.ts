@@ -59,6 +59,10 @@ export async function findInstallScripts(repository: string): Promise<readonly s
 
 /** @throws MayflyError INSTALL_FAILED */
 export async function installDependencies(install: InstallStep, repository: string): Promise<void> {
+  if (install.done === true) {
+    console.log(`Dependencies${install.directory === "" ? "" : ` in ${install.directory}`} are those of an earlier build`);
+    return;
+  }
   const cwd = join(repository, install.directory);
   const argv = (install.frozen ? frozenCommands : looseCommands)[install.manager.name];
   const label = install.command ?? argv.join(" ");

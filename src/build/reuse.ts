@@ -237,8 +237,12 @@ export function makeRecord(facts: RecordFacts): BuildRecord | null {
     if (!trace.inputs.every((path) => facts.unchanged.has(path))) continue;
     entries.push([keyOfStep(step), { ...trace, outputs: { [step.output]: output }, functions: [spec] }]);
   }
-  const installReadsProject = facts.installReadsProject || (report?.installScripts ?? []).some((name) => !harmlessScripts.has(name));
-  return { version: 1, keys, installReadsProject, sourceDigest, entries: Object.fromEntries(entries) };
+  return { version: 1, keys, installReadsProject: facts.installReadsProject, sourceDigest, entries: Object.fromEntries(entries) };
+}
+
+/** Whether packages were installed that run scripts of their own, of which nobody knows what they read. */
+export function runsScripts(report: BuildReport | null): boolean {
+  return report === null || report.installScripts.some((name) => !harmlessScripts.has(name));
 }
 
 /** Whether an install of this tree may read files of the project, or run its scripts. */

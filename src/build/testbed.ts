@@ -13,6 +13,7 @@ import type { FileTree, FunctionSpec, ProjectSettings, SourceTree } from "../mod
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { openOciSandboxes } from "../sandbox/oci.ts";
 import { openProcessSandboxes } from "../sandbox/process.ts";
+import { BuildCaches } from "./build-cache.ts";
 import { runBuild } from "./build.ts";
 import type { Build, BuildResult } from "./build.ts";
 import { planBuild } from "./plan.ts";
@@ -33,6 +34,11 @@ export interface BuildOptions {
   readonly signal?: AbortSignal;
   /** What an earlier build has left. */
   readonly record?: BuildRecord | null;
+  /** Absent: none. */
+  readonly caches?: BuildCaches;
+  /** Absent: production's. */
+  readonly lanesToRead?: readonly string[];
+  readonly laneToWrite?: string;
 }
 
 export interface Testbed extends AsyncDisposable {
@@ -125,6 +131,9 @@ export async function openTestbed(): Promise<Testbed> {
         reuse: {
           record: options.record ?? null,
           sourceDigest: (await blobs.put(JSON.stringify(tree))).digest,
+          caches: options.caches ?? new BuildCaches({ directory: join(data, "no-caches"), laneBytesMax: 0, bytesMax: 0 }),
+          lanesToRead: options.lanesToRead ?? ["production"],
+          laneToWrite: options.caches === undefined ? null : (options.laneToWrite ?? "production"),
           environmentDigest: JSON.stringify(options.buildEnv ?? {}),
         },
         deployment: { id: "dpl_test", host: "test-123456789.localhost", projectId: "prj_test", target: "production" },

@@ -6,6 +6,7 @@
 import type { BlobStore } from "../blobs/blob-store.ts";
 import { runBuild, type Build, type BuildResult } from "../build/build.ts";
 import { planBuild, type Plan } from "../build/plan.ts";
+import type { BuildCaches } from "../build/build-cache.ts";
 import { readRecord, storeRecord, type BuildRecord } from "../build/reuse.ts";
 import type { Toolchains } from "../build/toolchain.ts";
 import type { Clock } from "../clock.ts";
@@ -34,6 +35,7 @@ export interface DeployContext {
   readonly seal: Seal;
   readonly sandboxes: SandboxDriver;
   readonly toolchains: Toolchains;
+  readonly caches: BuildCaches;
   /** Scratch space of builds. */
   readonly workRoot: string;
 }
@@ -99,6 +101,9 @@ async function buildStep(
     reuse: {
       record: await readEarlier(context, deployment),
       sourceDigest: deployment.sourceDigest,
+      caches: context.caches,
+      lanesToRead: deployment.request.force ? [] : lanesToRead(deployment),
+      laneToWrite: laneToWrite(deployment),
       environmentDigest: seal.digest(JSON.stringify(Object.entries(buildEnv).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
     },
     deployment,
