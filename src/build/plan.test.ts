@@ -14,7 +14,8 @@ after(() => bed[Symbol.asyncDispose]());
 
 const steps = (plan: Plan): string[] =>
   (plan.job?.steps ?? []).map(
-    (step: BuildStep) => `${step.builder} ${step.use || step.entrypoint}${step.output === "" ? "" : ` → ${step.output}`}`,
+    (step: BuildStep) =>
+      `${step.builder} ${step.use || step.entrypoint}${step.useVersion && `@${step.useVersion}`}${step.output === "" ? "" : ` → ${step.output}`}`,
   );
 
 interface Row {
@@ -117,6 +118,11 @@ const rows: readonly Row[] = [
     },
     framework: "node",
     steps: ["node bin/www.js → index"],
+  },
+  {
+    name: "a community runtime",
+    files: { "api/a.php": "", "vercel.json": json({ functions: { "api/*.php": { runtime: "vercel-php@0.9.0" } } }) },
+    steps: ["vercel vercel-php@0.9.0"],
   },
   {
     name: "a page with scripts is no server",
@@ -248,6 +254,12 @@ const refusals: readonly (readonly [name: string, files: Files, code: string, me
     /memory/,
   ],
   ["a language without builder", { "api/a.rb": "" }, "BUILDER_NOT_FOUND", /api\/a\.rb/],
+  [
+    "a builder that is no package",
+    { "vercel.json": json({ builds: [{ src: "a.x", use: "file:../../builder" }] }), "a.x": "" },
+    "BUILDER_NOT_FOUND",
+    /file:/,
+  ],
   ["two Functions at one path", { "api/[a].js": "", "api/[b].js": "" }, "BUILD_FAILED", /conflicting/],
   ["a package.json that is no JSON", { "package.json": "{", "index.html": "" }, "BUILD_FAILED", /package\.json/],
 ];

@@ -87,7 +87,9 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
   const warnings = [...vercelJson.warnings, ...detected.warnings];
   const outputs: (readonly [string, StaticOutput])[] = [];
   const steps: BuildStep[] = [];
-  const hasFunctions = detected.builders.some((builder) => builder.use === "@vercel/node");
+  const hasFunctions = detected.builders.some(
+    ({ use, src }) => use === "@vercel/node" || (use !== "@vercel/static" && src.startsWith("api/")),
+  );
   for (const builder of detected.builders) {
     if (builder.use === "@vercel/static") {
       const options = { hasFunctions, cleanUrls: vercelJson.cleanUrls === true };

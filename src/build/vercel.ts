@@ -18,6 +18,10 @@ import type { BuildContext, StepResult } from "./step.ts";
 /** Next.js loads a page's module at its first request; `next build` itself has loaded it to look at its exports. */
 const nextPage = /(?:^|\/)server\/(?:pages|app)\/.+\.js$/;
 
+const nextReserveBytes = 25 * 1024 * 1024;
+/** What it adds to the pages and their traced files. */
+const launcherBytesMax = 2 * 1024 * 1024;
+
 type OutputFile = (FileFsRef | FileBlob) & { readonly contentType?: string };
 /** Told apart by `type`; a builder may bring its own copy of the classes. */
 interface AnyOutput {
@@ -46,6 +50,8 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
   const { work, repository, job } = context;
   const { settings } = job;
   const files = await glob("**", { cwd: work, ignore: ["**/node_modules/**", "**/.git/**", "**/.next/**", "**/.vercel/**"] });
+  // How much `@vercel/next` puts into one Function: it keeps its reserve free below this.
+  process.env["MAX_UNCOMPRESSED_LAMBDA_SIZE"] = String(job.bundleBytesMax + nextReserveBytes - launcherBytesMax);
   let result: AnyResult;
   try {
     result = await builder.build({
