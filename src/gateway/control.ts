@@ -2,10 +2,16 @@
  * Passes requests at the API's host to the control plane behind a unix socket, which is another process and may come and
  * go. Streams both ways in bounded memory; when nobody answers, says so in the API's own error form.
  */
-import { request as connect, type IncomingMessage } from "node:http";
+import { Agent, request as connect, type IncomingMessage } from "node:http";
 import { errnoOf, errorTable } from "../errors.ts";
 import type { Exchange } from "./exchange.ts";
 import { isForwardingHeader, isGatewayHeader, passOn } from "./headers.ts";
+
+/** API calls under way at a time; followers of logs and events stay for long. */
+const callsMax = 1000;
+/** Connections kept open between calls, and for how long: shorter than the control plane keeps them. */
+const idleMax = 32;
+const idleMs = 10_000;
 
 /** Where the control plane listens. */
 export interface ControlPlane {
@@ -15,6 +21,8 @@ export interface ControlPlane {
 
 export class Control {
   readonly #plane: ControlPlane;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: callsMax, maxFreeSockets: idleMax, timeout: idleMs });
+  #calls = 0;
 
   constructor(plane: ControlPlane) {
     this.#plane = plane;
@@ -23,9 +31,25 @@ export class Control {
   async answer(exchange: Exchange): Promise<void> {
     const socketPath = this.#plane.socketPath();
     if (socketPath === null) return unavailable(exchange);
+    if (this.#calls >= callsMax) return unavailable(exchange, `${callsMax} calls are under way`);
+    this.#calls++;
+    try {
+      await this.#pass(exchange, socketPath);
+    } finally {
+      this.#calls--;
+    }
+    return undefined;
+  }
+
+  async #pass(exchange: Exchange, socketPath: string): Promise<void> {
+    // A kept connection may be one that the control plane has just closed. So only what may be asked twice goes over one.
+    const kept = (exchange.method === "GET" || exchange.method === "HEAD") && !exchange.hasBody;
     let upstream: IncomingMessage;
     try {
-      upstream = await this.#ask(exchange, socketPath);
+      upstream = await this.#ask(exchange, socketPath, kept).catch((error: unknown) => {
+        if (!kept || exchange.gone) throw error;
+        return this.#ask(exchange, socketPath, false);
+      });
     } catch (error) {
       if (exchange.gone) return undefined;
       return unavailable(exchange, errnoOf(error));
@@ -35,13 +59,11 @@ export class Control {
     return exchange.pipe(upstream);
   }
 
-  #ask(exchange: Exchange, socketPath: string): Promise<IncomingMessage> {
+  #ask(exchange: Exchange, socketPath: string, kept: boolean): Promise<IncomingMessage> {
     const { request, address } = exchange;
-    // A connection for each request: over a unix socket it costs next to nothing, and a kept one could be one that the
-    // control plane has just closed.
     const outgoing = connect({
       socketPath,
-      agent: false,
+      agent: kept ? this.#agent : false,
       method: exchange.method,
       path: address.target,
       headers: [

@@ -1,7 +1,7 @@
 /** The gateway through its front door: hosts, statics, Functions, the control plane, errors, limits, and its end. */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
@@ -546,6 +546,31 @@ describe("the control plane", () => {
     assert.equal((await ask(bed, "[::1]", "/")).status, 201);
     const slow = await open(bed, "localhost", "/slow");
     assert.equal(String((await slow[Symbol.asyncIterator]().next()).value), "first");
+  });
+
+  test("connections are kept; one that was closed meanwhile is no error, and a client that leaves ends its call", async () => {
+    await using bed = await openTestbed({});
+    let connections = 0;
+    const { promise: gone, resolve: leave } = Promise.withResolvers<void>();
+    const sockets = new Set<Socket>();
+    await listen(bed, (request, response) => {
+      sockets.add(request.socket);
+      connections = sockets.size;
+      if (request.url === "/events") {
+        response.write("{}\n");
+        response.once("close", leave);
+      } else response.end(request.url);
+    });
+    for (let round = 0; round < 5; round++) assert.equal((await ask(bed, "localhost", `/${round}`)).body, `/${round}`);
+    assert.equal(connections, 1);
+    for (let round = 0; round < 20; round++) {
+      for (const socket of sockets) socket.destroy();
+      assert.equal((await ask(bed, "localhost", "/again")).body, "/again");
+    }
+    const events = await open(bed, "localhost", "/events");
+    assert.equal(String((await events[Symbol.asyncIterator]().next()).value), "{}\n");
+    events.destroy();
+    await gone;
   });
 
   test("an answer before the body's end arrives; a broken answer is seen as broken", async () => {
