@@ -337,6 +337,28 @@ export const knobs = {
     max: 10_000,
     doc: "Stale answers that are made anew at the same time.",
   },
+  originAllow: {
+    type: "string",
+    default: "",
+    doc: "Private networks (CIDR, comma-separated) that routes may lead to although private addresses are closed to them.",
+  },
+  originConnectMsMax: {
+    type: "number",
+    default: 10_000,
+    unit: "ms",
+    min: 100,
+    max: 120_000,
+    doc: "Another origin must take the connection within this time.",
+  },
+  originAnswerMsMax: {
+    type: "number",
+    default: 120_000,
+    unit: "ms",
+    min: 100,
+    max: 900_000,
+    doc: "Another origin must begin to answer, and send the next piece, within this time.",
+  },
+  originConnectionsMax: { type: "number", default: 1024, unit: "connections", min: 1, max: 100_000, doc: "Connections to other origins." },
   manifestsMax: { type: "number", default: 1000, unit: "manifests", min: 1, max: 1_000_000, doc: "Compiled manifests held in memory." },
   drainMs: {
     type: "number",

@@ -169,6 +169,10 @@ export async function openDataPlane(
   const { clock, store, blobs, logs, usage, seal } = data;
   const sandbox = await openSandboxes(config, log);
   opened.defer(() => sandbox.close());
+  const unseal = (manifest: Manifest) =>
+    Object.fromEntries(
+      Object.entries(manifest.env).map(([name, value]) => [name, seal.open(value, envPlace(manifest.deploymentId, name))]),
+    );
   const functions = await openPools({
     config,
     clock,
@@ -179,17 +183,15 @@ export async function openDataPlane(
     dataDirectory: data.directory,
     runtimeDirectory: join(sourceDirectory, "runtime"),
     nodeGuestPath: "/var/lang/bin/node",
-    unseal: (manifest: Manifest) =>
-      Object.fromEntries(
-        Object.entries(manifest.env).map(([name, value]) => [name, seal.open(value, envPlace(manifest.deploymentId, name))]),
-      ),
+    unseal,
   });
   opened.defer(() => functions.close(0));
-  const hosts = openHostIndex({ store, blobs, config });
+  const hosts = openHostIndex({ store, blobs, config, environment: unseal });
   const serves = async (host: string): Promise<boolean> => (await hosts.resolve(host)) !== null;
   const certificates =
     config.httpsPort === 0 ? null : await openCertificates({ config, clock, directory: join(data.directory, "tls"), serves });
-  const cache = openCacheStore({ config, purges: openPurgeLog(store), directory: data.directory });
+  const purges = openPurgeLog(store);
+  const cache = openCacheStore({ config, purges, directory: data.directory });
   opened.defer(() => cache.close());
   const gateway = openGateway({
     config,
@@ -200,6 +202,7 @@ export async function openDataPlane(
     blobs,
     logs,
     cache,
+    purges,
     control: { socketPath: controlSocket },
   });
   const ports = await gateway.listen(inherited);
@@ -271,7 +274,18 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
   opened.defer(() => functions.close(0));
   const cache = openCacheStore({ config, purges: noPurges, directory });
   opened.defer(() => cache.close());
-  const gateway = openGateway({ config, clock, certificates: null, functions, hosts: parts.hosts, blobs, logs, cache, control: null });
+  const gateway = openGateway({
+    config,
+    clock,
+    certificates: null,
+    functions,
+    hosts: parts.hosts,
+    blobs,
+    logs,
+    cache,
+    purges: noPurges,
+    control: null,
+  });
   const { port } = await gateway.listen();
   opened.defer(() => gateway.close(0));
   const stack = opened.move();

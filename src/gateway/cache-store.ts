@@ -115,6 +115,14 @@ export class CacheStore {
     this.#disk.write(variant, { head, body }, kept.madeAt);
   }
 
+  /** Takes what can be had again from elsewhere into memory; null when it was purged. */
+  admit(key: string, header: Header, kept: KeptAnswer): KeptAnswer | null {
+    const variant = this.variant(key, header);
+    const admitted = this.#unpurged(variant, kept);
+    if (admitted !== null) this.#memory.set(variant, kept, weightOf(kept));
+    return admitted;
+  }
+
   delete(key: string, header: Header): void {
     const variant = this.variant(key, header);
     this.#memory.delete(variant);

@@ -83,14 +83,18 @@ export class EdgeCache {
       const recalling = store.recall(policy.key, header);
       if (recalling !== null) kept = await recalling;
     }
-    if (kept === null && policy.seed !== undefined) kept = await policy.seed();
+    if (kept === null && policy.seed !== undefined) {
+      const seed = await policy.seed();
+      if (seed !== null) kept = store.admit(policy.key, header, seed);
+    }
     if (kept === null) return this.#make(exchange, answer, policy, null);
     switch (ageOf(kept, clock.now() - kept.madeAt)) {
       case "fresh":
         return this.#give(exchange, answer, kept, kept.prerendered === true ? "PRERENDER" : "HIT");
       case "stale":
         this.#remake(exchange, answer, policy);
-        return this.#give(exchange, answer, kept, "STALE");
+        // A stand-in of the build's was never more than that.
+        return this.#give(exchange, answer, kept, kept.prerendered === true && kept.freshMs === 0 ? "PRERENDER" : "STALE");
       case "failing":
         return this.#make(exchange, answer, policy, kept);
       case "gone":

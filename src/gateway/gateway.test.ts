@@ -482,7 +482,7 @@ describe("Functions", () => {
         routes: [
           { src: "/old", status: 308, headers: { Location: "/new" } },
           { src: "/ping", status: 204, headers: { "x-pong": "1" } },
-          { src: "/out", dest: "https://example.com/" },
+          { src: "/out", dest: "https://127.0.0.1/" },
         ],
       },
     });
@@ -493,7 +493,7 @@ describe("Functions", () => {
     );
     const ping = await ask(bed, "a.localhost", "/ping");
     assert.deepEqual([ping.status, ping.headers["x-pong"], ping.body], [204, "1", ""]);
-    assert.equal((await ask(bed, "a.localhost", "/out")).headers["x-vercel-error"], "ROUTER_EXTERNAL_TARGET_UNSUPPORTED");
+    assert.equal((await ask(bed, "a.localhost", "/out")).headers["x-vercel-error"], "DNS_HOSTNAME_RESOLVED_PRIVATE");
   });
 });
 

@@ -19,8 +19,12 @@ import { Forward } from "./forward.ts";
 import { openFront, type Front } from "./front.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
+import { Middleware } from "./middleware.ts";
+import { Origins } from "./origin.ts";
+import { Prerenders } from "./prerender.ts";
+import type { PurgeLog } from "./purge-log.ts";
 import { openRegions, type Regions } from "./regions.ts";
-import type { Resolution, RouteHeader, RouteRequest } from "./route.ts";
+import { changeHeaders, type Resolution, type RouteHeader, type RouteRequest } from "./route.ts";
 import { StaticFiles } from "./static.ts";
 
 export interface GatewayParts {
@@ -35,6 +39,7 @@ export interface GatewayParts {
   /** null: there is none, and every host is a deployment's. */
   readonly control: ControlPlane | null;
   readonly cache: CacheStore;
+  readonly purges: PurgeLog;
 }
 
 /** Live once it listens. `close` lets requests in flight finish within `drainMs`; the parts are their owner's to close. */
@@ -50,6 +55,9 @@ class Journey {
   readonly #parts: GatewayParts;
   readonly #static: StaticFiles;
   readonly #cache: EdgeCache;
+  readonly #prerenders: Prerenders;
+  readonly #middleware: Middleware;
+  readonly #origins: Origins;
   readonly #control: Control | null;
   readonly #regions: Regions | null;
 
@@ -58,7 +66,11 @@ class Journey {
     this.#regions = openRegions(parts);
     const functions = this.#regions ?? parts.functions;
     this.#static = new StaticFiles(parts.blobs, parts.config);
-    this.#cache = new EdgeCache({ ...parts, functions, store: parts.cache, forward: new Forward({ ...parts, functions }) });
+    const forward = new Forward({ ...parts, functions });
+    this.#cache = new EdgeCache({ ...parts, functions, store: parts.cache, forward });
+    this.#prerenders = new Prerenders({ ...parts, cache: this.#cache, forward });
+    this.#middleware = new Middleware({ functions });
+    this.#origins = new Origins(parts.config);
     this.#control = parts.control === null ? null : new Control(parts.control);
   }
 
@@ -101,7 +113,8 @@ class Journey {
   }
 
   /** Answers as routing says. `error`: what led here. */
-  async #follow(exchange: Exchange, { manifest }: ServedDeployment, resolution: Resolution, error?: MayflyError): Promise<void> {
+  async #follow(exchange: Exchange, deployment: ServedDeployment, resolution: Resolution, error?: MayflyError): Promise<void> {
+    const { manifest } = deployment;
     switch (resolution.kind) {
       case "output": {
         const errorCode =
@@ -111,28 +124,33 @@ class Journey {
         if (output.kind === "static") {
           return exchange.step("static", () => this.#static.answer(exchange, { ...resolution, output, platformHeaders }));
         }
-        return this.#cache.answer(exchange, {
-          ...resolution,
-          manifest,
-          functionId: output.functionId,
-          isErrorPage: error !== undefined,
-          platformHeaders,
-        });
+        const { functionId } = output;
+        const answer = { ...resolution, manifest, functionId, isErrorPage: error !== undefined, platformHeaders };
+        return output.kind === "prerender"
+          ? this.#prerenders.answer(exchange, { ...answer, output })
+          : this.#cache.answer(exchange, answer);
       }
       case "redirect": {
         const { status, location } = resolution;
         const refresh = status === 308 ? ["refresh", `0;url=${location}`] : [];
-        const headers = [...flat(resolution.headers), "location", location, ...refresh, "content-type", "text/plain; charset=utf-8"];
+        const headers = [...changed(resolution), "location", location, ...refresh, "content-type", "text/plain; charset=utf-8"];
         return exchange.send(status, headers, "Redirecting...\n");
       }
       case "empty":
-        exchange.head(resolution.status, flat(resolution.headers));
+        exchange.head(resolution.status, changed(resolution));
         exchange.end();
         return undefined;
       case "external":
-        throw new MayflyError("ROUTER_EXTERNAL_TARGET_UNSUPPORTED");
-      case "middleware":
-        throw new MayflyError("MIDDLEWARE_INVOCATION_FAILED");
+        return exchange.step("origin", () => this.#origins.answer(exchange, resolution));
+      case "middleware": {
+        const verdict = await exchange.step("middleware", () => this.#middleware.ask(exchange, manifest, resolution));
+        if (verdict.kind === "answered") return undefined;
+        const { effect } = verdict;
+        if (verdict.kind === "go") return this.#follow(exchange, deployment, resolution.resume(effect));
+        const { requestHeaders, responseHeaders } = effect;
+        const headers = [...resolution.headers, ...responseHeaders];
+        return this.#follow(exchange, deployment, { kind: "external", url: verdict.url, headers, requestHeaders });
+      }
       case "error":
         if (resolution.timedOut === true) throw new MayflyError("ROUTE_TIMEOUT");
         return errorPage(exchange, { status: resolution.status, code: codeOfStatus(resolution.status) }, resolution.headers);
@@ -159,7 +177,14 @@ class Journey {
 function routeRequest(exchange: Exchange): RouteRequest {
   const { host, path, query } = exchange.address;
   const { method } = exchange;
-  return { method, host, path, query, header: (name) => (isPlatformRequestHeader(name) ? undefined : exchange.header(name)) };
+  return {
+    method,
+    host,
+    path,
+    query,
+    header: (name) => (isPlatformRequestHeader(name) ? undefined : exchange.header(name)),
+    headerNames: () => exchange.request.headers.filter((name, index) => index % 2 === 0 && !isPlatformRequestHeader(name)),
+  };
 }
 
 function errorPage(
@@ -198,6 +223,11 @@ function errorPage(
 /** When to come again, for errors that pass. */
 function retryAfter({ details }: { readonly details?: Readonly<Record<string, unknown>> }): string[] {
   return typeof details?.retryAfterS === "number" ? ["retry-after", String(details.retryAfterS)] : [];
+}
+
+/** What routes say of a response that has no headers of its own. */
+function changed({ headers, responseChanges }: Resolution): string[] {
+  return responseChanges === undefined ? flat(headers) : changeHeaders(flat(headers), responseChanges);
 }
 
 function flat(headers: readonly RouteHeader[]): string[] {

@@ -125,13 +125,16 @@ export function openHostIndex(parts: {
   readonly store: Store;
   readonly blobs: Pick<BlobStore, "read">;
   readonly config: Pick<Config, "manifestsMax">;
+  /** Variables of a deployment, for routes that name one. */
+  readonly environment?: (manifest: Manifest) => Readonly<Record<string, string>>;
 }): HostIndex {
-  return new StoredHostIndex(parts.store, parts.blobs, parts.config.manifestsMax);
+  return new StoredHostIndex(parts.store, parts.blobs, parts.config.manifestsMax, parts.environment ?? (() => ({})));
 }
 
 class StoredHostIndex implements HostIndex {
   readonly #store: Store;
   readonly #blobs: Pick<BlobStore, "read">;
+  readonly #environment: (manifest: Manifest) => Readonly<Record<string, string>>;
   readonly #known: Lru<string, Remembered>;
   /** Apart from the known ones, so that a scan of random hosts cannot push a site out. */
   readonly #unknown: Lru<string, Remembered>;
@@ -142,8 +145,14 @@ class StoredHostIndex implements HostIndex {
   /** The store's revision as of this turn of the event loop. */
   #revisionNow: number | null = null;
 
-  constructor(store: Store, blobs: Pick<BlobStore, "read">, manifestsMax: number) {
+  constructor(
+    store: Store,
+    blobs: Pick<BlobStore, "read">,
+    manifestsMax: number,
+    environment: (manifest: Manifest) => Readonly<Record<string, string>>,
+  ) {
     this.#store = store;
+    this.#environment = environment;
     this.#blobs = blobs;
     this.#known = new Lru(manifestsMax);
     this.#unknown = new Lru(manifestsMax);
@@ -205,7 +214,7 @@ class StoredHostIndex implements HostIndex {
     if (running !== undefined) return running;
     const compiling = (async () => {
       const manifest = JSON.parse((await this.#blobs.read(digest)).toString()) as Manifest;
-      const served = { manifest, routes: compileRoutes(manifest) };
+      const served = { manifest, routes: compileRoutes(manifest, () => this.#environment(manifest)) };
       this.#compiled.set(digest, served);
       return served;
     })();

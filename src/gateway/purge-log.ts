@@ -4,7 +4,7 @@
  * When the database does not answer, what is known counts on.
  */
 import type { TimestampMs } from "../model.ts";
-import { everyProject, listPurges, type PurgeMode, type StoredPurge } from "../store/purges.ts";
+import { addPurges, everyProject, listPurges, type Purge, type PurgeMode, type StoredPurge } from "../store/purges.ts";
 import type { Store } from "../store/store.ts";
 
 /** What a purge can name of a kept answer. */
@@ -21,10 +21,12 @@ export interface PurgeLog {
   refresh(): Promise<void> | null;
   /** Whether an answer was purged after it was made. */
   verdict(scope: PurgeScope): PurgeMode | null;
+  /** Purges what was made up to `until`, here and at every other gateway of this store. */
+  add(purges: readonly Purge[], until: TimestampMs): Promise<void>;
 }
 
 /** Where nothing is ever purged. */
-export const noPurges: PurgeLog = { refresh: () => null, verdict: () => null };
+export const noPurges: PurgeLog = { refresh: () => null, verdict: () => null, add: async () => {} };
 
 export function openPurgeLog(store: Store): PurgeLog {
   return new StoredPurgeLog(store);
@@ -62,6 +64,11 @@ class StoredPurgeLog implements PurgeLog {
       // The database is gone: what is known counts on.
     }
     this.#revision = revision;
+  }
+
+  async add(purges: readonly Purge[], until: TimestampMs): Promise<void> {
+    await addPurges(this.#store, purges, until);
+    await this.refresh();
   }
 
   #add({ serial, projectId, deploymentId, tag, mode, createdAt }: StoredPurge): void {

@@ -11,7 +11,8 @@ import { MayflyError } from "../errors.ts";
 import type { Digest, StaticOutput } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
 import { Lru } from "./lru.ts";
-import type { RouteHeader } from "./route.ts";
+import { clientCacheControl, isEdgeHeader } from "./freshness.ts";
+import { changeHeaders, type HeaderChange, type RouteHeader } from "./route.ts";
 import { matchesEtag, parseRange } from "./validators.ts";
 
 /** What routing says of the answer. */
@@ -22,6 +23,7 @@ export interface StaticAnswer {
   /** Not 200: an error page. */
   readonly status?: number;
   readonly headers: readonly RouteHeader[];
+  readonly responseChanges?: readonly HeaderChange[];
   /** More headers of the platform's, flat. */
   readonly platformHeaders?: readonly string[];
 }
@@ -110,8 +112,14 @@ function fileHeaders(answer: StaticAnswer, etag: string): string[] {
     "accept-ranges": "bytes",
     "x-vercel-cache": "HIT",
   };
-  for (const header of answer.headers) defaults[header.name] = header.value;
-  return [...Object.entries(defaults).flat(), ...(answer.platformHeaders ?? [])];
+  const cookies: string[] = [];
+  for (const { name, value } of answer.headers) {
+    if (name === "set-cookie") cookies.push(name, value);
+    else if (!isEdgeHeader(name)) defaults[name] = name === "cache-control" ? clientCacheControl(value) : value;
+  }
+  const headers = [...Object.entries(defaults).flat(), ...cookies];
+  const changed = answer.responseChanges === undefined ? headers : changeHeaders(headers, answer.responseChanges);
+  return [...changed, ...(answer.platformHeaders ?? [])];
 }
 
 function typeOf(override: string | undefined, path: string): string {

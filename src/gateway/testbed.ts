@@ -12,7 +12,7 @@ import { loadConfig, type Config } from "../config.ts";
 import type { MayflyError } from "../errors.ts";
 import type { Functions, Invocation, ResponseHead } from "../functions/functions.ts";
 import type { LogLine, Manifest, Output, Route } from "../model.ts";
-import type { PurgeMode } from "../store/purges.ts";
+import type { Purge, PurgeMode } from "../store/purges.ts";
 import { openCacheStore } from "./cache-store.ts";
 import { openGateway, type Gateway } from "./gateway.ts";
 import type { HostIndex } from "./host.ts";
@@ -89,8 +89,8 @@ export interface TestbedOptions {
 export class MemoryPurges implements PurgeLog {
   readonly #purges: { readonly tag: string | null; readonly mode: PurgeMode; readonly at: number }[] = [];
 
-  add(tag: string | null, mode: PurgeMode, at: number): void {
-    this.#purges.push({ tag, mode, at });
+  async add(purges: readonly Pick<Purge, "tag" | "mode">[], at: number): Promise<void> {
+    for (const { tag, mode } of purges) this.#purges.push({ tag, mode, at });
   }
 
   refresh(): null {
@@ -194,6 +194,7 @@ export async function openTestbed(
     logs: { append: (lines) => void logged.push(...lines), appendRequest: () => {} },
     control: { socketPath: () => bed.controlSocket },
     cache,
+    purges,
   });
   const { port } = await gateway.listen();
   const atEnd: (() => void)[] = [];

@@ -355,6 +355,7 @@ function openGatewayOnly(config: ReturnType<typeof loadConfig>): (exchange: Exch
       blobs: { read: nothing, open: nothing as never },
       logs: { append: () => {}, appendRequest: () => {} },
       cache: openCacheStore({ config: { ...config, cacheDiskBytesMax: 0 }, purges: noPurges, directory: "" }),
+      purges: noPurges,
       control: null,
     },
     (_parts, journey) => {
