@@ -406,6 +406,39 @@ export const knobs = {
     doc: "With less free disk, uploads and deployments are refused.",
   },
 
+  keepDeployments: {
+    type: "number",
+    default: 50,
+    unit: "deployments",
+    min: 1,
+    max: 1_000_000,
+    doc: "The newest so many of a project are kept however old they are; a project may say otherwise.",
+  },
+  previewDays: {
+    type: "number",
+    default: 180,
+    unit: "days",
+    min: 1,
+    max: 36_500,
+    doc: "Older previews beyond those go, unless an alias points to them; a project may say otherwise.",
+  },
+  gcGraceMs: {
+    type: "number",
+    default: 86_400_000,
+    unit: "ms",
+    min: 0,
+    max: 2_592_000_000,
+    doc: "A file that nothing refers to goes when that is still so after this time: longer than any upload or build takes.",
+  },
+  maintenanceMs: {
+    type: "number",
+    default: 3_600_000,
+    unit: "ms",
+    min: 60_000,
+    max: 86_400_000,
+    doc: "So often old deployments, unused files and old records are cleared away.",
+  },
+
   // API
   apiTokenRateMax: {
     type: "number",

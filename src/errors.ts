@@ -103,6 +103,8 @@ const rows = {
   canceled: { status: 499, sentence: "Canceled." },
   timeout: { status: 504, sentence: "That took too long." },
 
+  backup_invalid: { status: 400, sentence: "The backup cannot be used." },
+
   // start-up
   config_invalid: { status: 500, sentence: "The configuration is not valid." },
   port_in_use: { status: 500, sentence: "The port is in use." },

@@ -21,6 +21,8 @@ import { systemClock, type Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { Cron } from "./deploy/cron.ts";
 import { deploy, supersede, type DeployContext } from "./deploy/deploy.ts";
+import { Maintenance } from "./deploy/maintenance.ts";
+import { finishRotation } from "./deploy/rotation.ts";
 import { BuildQueue, concurrencyHere } from "./deploy/queue.ts";
 import { MayflyError, messageOf } from "./errors.ts";
 import { openPools } from "./functions/pools.ts";
@@ -355,7 +357,11 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
   const cron = new Cron({ ...context, gateway: { host: reachable(config.host), port }, log });
   opened.defer(() => cron.close());
   cron.start();
-  const api = await openApi({ context, queue, git, cron, socketPath, publicUrlOf, log });
+  const maintenance = new Maintenance(context, log);
+  opened.defer(() => maintenance.close());
+  maintenance.start();
+  await finishRotation(context); // one that was cut off
+  const api = await openApi({ context, queue, git, cron, maintenance, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };

@@ -10,6 +10,7 @@ import { pipeline, Readable } from "node:stream";
 import { json } from "node:stream/consumers";
 import type { Cron } from "../deploy/cron.ts";
 import type { DeployContext } from "../deploy/deploy.ts";
+import type { Maintenance } from "../deploy/maintenance.ts";
 import type { BuildQueue } from "../deploy/queue.ts";
 import { MayflyError } from "../errors.ts";
 import type { Git } from "../git/git.ts";
@@ -23,6 +24,7 @@ import { Reply, type Endpoint } from "./endpoint.ts";
 import { fileEndpoints } from "./files.ts";
 import { gitEndpoints } from "./git.ts";
 import { logEndpoints } from "./logs.ts";
+import { maintenanceEndpoints } from "./maintenance.ts";
 import { openApiDocument } from "./openapi.ts";
 import { productionEndpoints } from "./production.ts";
 import { projectEndpoints } from "./projects.ts";
@@ -45,6 +47,7 @@ export const endpoints: readonly Endpoint[] = [
   ...logEndpoints,
   ...cronEndpoints,
   ...usageEndpoints,
+  ...maintenanceEndpoints,
   ...gitEndpoints,
 ];
 
@@ -56,6 +59,7 @@ export interface ApiOptions {
   readonly context: DeployContext;
   readonly queue: BuildQueue;
   readonly cron: Cron;
+  readonly maintenance: Maintenance;
   readonly git: Git;
   readonly publicUrlOf: (host: string) => string;
   /** Unix socket to listen on. */
@@ -132,7 +136,7 @@ function rateLimits(app: FastifyInstance, { context: { config } }: ApiOptions): 
 }
 
 function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions, limit: Limits, closing: AbortSignal): void {
-  const { context, queue, cron, git, publicUrlOf } = options;
+  const { context, queue, cron, maintenance, git, publicUrlOf } = options;
   const { access, query, body } = endpoint;
   app.route({
     method: endpoint.method,
@@ -162,6 +166,7 @@ function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions,
         context,
         queue,
         cron,
+        maintenance,
         git,
         identity: identityOf(request),
         request,

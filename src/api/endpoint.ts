@@ -7,6 +7,7 @@ import type { FastifyRequest } from "fastify";
 import type { Readable } from "node:stream";
 import type { Cron } from "../deploy/cron.ts";
 import type { DeployContext } from "../deploy/deploy.ts";
+import type { Maintenance } from "../deploy/maintenance.ts";
 import type { BuildQueue } from "../deploy/queue.ts";
 import { MayflyError } from "../errors.ts";
 import type { Git } from "../git/git.ts";
@@ -56,6 +57,7 @@ export interface EndpointCall {
   readonly context: DeployContext;
   readonly queue: BuildQueue;
   readonly cron: Cron;
+  readonly maintenance: Maintenance;
   readonly git: Git;
   readonly identity: Identity;
   readonly request: FastifyRequest;

@@ -69,6 +69,47 @@ export function blobStoreConformance(name: string, open: () => Promise<BlobStore
     );
 
     it(
+      "lists what it has, and deletes what nobody has touched since a mark",
+      withStore(async (blobs) => {
+        const { digest: other } = await blobs.put("other");
+        await blobs.put(bytes);
+        const listed = await Array.fromAsync(blobs.list());
+        assert.deepEqual(
+          new Map(listed.map((entry) => [entry.digest, entry.size])),
+          new Map([
+            [digest, bytes.length],
+            [other, 5],
+          ]),
+        );
+        await new Promise((resolve) => setTimeout(resolve, 60));
+        const mark = await blobs.mark();
+        assert.equal(await blobs.has(digest), true);
+        assert.equal(await blobs.deleteUntouched(digest, mark), false);
+        assert.equal(await blobs.deleteUntouched(other, mark), true);
+        assert.equal(await blobs.deleteUntouched(other, mark), true, "it is gone");
+        assert.deepEqual(
+          (await Array.fromAsync(blobs.list())).map((entry) => entry.digest),
+          [digest],
+        );
+        await blobs.put("other");
+        assert.equal(await blobs.deleteUntouched(other, mark), false, "it is new");
+        assert.equal((await blobs.read(other)).toString(), "other");
+      }),
+    );
+
+    it(
+      "loses nothing that is put while it is deleted",
+      withStore(async (blobs) => {
+        for (let round = 0; round < 100; round++) {
+          const text = `round ${round % 10}`;
+          const mark = await blobs.mark();
+          const [info] = await Promise.all([blobs.put(text), blobs.put(text).then(({ digest: one }) => blobs.deleteUntouched(one, mark))]);
+          assert.equal((await blobs.read(info.digest)).toString(), text);
+        }
+      }),
+    );
+
+    it(
       "deletes, and says so of what is absent",
       withStore(async (blobs) => {
         await blobs.put(bytes);

@@ -27,6 +27,7 @@ export interface BlobStore {
    * @throws MayflyError payload_too_large beyond `bytesMax`; disk_full on ENOSPC
    */
   put(source: Readable | Uint8Array | string, options?: { bytesMax?: number; check?: (info: BlobInfo) => void }): Promise<BlobInfo>;
+  /** A blob that is there stays, whatever collection is under way: see {@link deleteUntouched}. */
   has(digest: Digest): Promise<boolean>;
   /** @throws MayflyError internal_error when it is absent */
   read(digest: Digest): Promise<Buffer>;
@@ -37,6 +38,12 @@ export interface BlobStore {
    * Drivers without local files fetch it into their cache first.
    */
   localPath(digest: Digest): Promise<string>;
+  /** All blobs, in no order; what is stored meanwhile may be among them or not. */
+  list(): AsyncIterable<{ readonly digest: Digest; readonly size: number }>;
+  /** A point in the store's own time, for {@link deleteUntouched}. */
+  mark(): Promise<number>;
+  /** Deletes a blob unless it was put, or found by `has`, since the mark. @returns whether it is gone */
+  deleteUntouched(digest: Digest, mark: number): Promise<boolean>;
   /** No error when absent. */
   delete(digest: Digest): Promise<void>;
   /** Bytes that may still be stored. */

@@ -4,8 +4,8 @@
  * at the next opening when its writer is gone.
  */
 import { createHash } from "node:crypto";
-import { createReadStream, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { access, open, readFile, rename, rm, statfs, type FileHandle } from "node:fs/promises";
+import { createReadStream, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { open, readdir, readFile, rename, rm, stat, statfs, utimes, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { errnoOf, MayflyError } from "../errors.ts";
@@ -13,6 +13,9 @@ import { isAlive } from "../liveness.ts";
 import type { Digest } from "../model.ts";
 import { randomId } from "../names.ts";
 import type { BlobInfo, BlobRange, BlobStore } from "./blob-store.ts";
+
+/** The kernel stamps files by a coarser clock than ours. */
+const markSlackMs = 20;
 
 export interface DiskBlobsOptions {
   /** Made when absent. */
@@ -32,7 +35,7 @@ class DiskBlobs implements BlobStore {
     this.#directory = directory;
     this.#incoming = join(directory, "incoming");
     mkdirSync(this.#incoming, { recursive: true, mode: 0o700 });
-    sweepIncoming(this.#incoming);
+    sweepIncoming(this.#incoming, directory);
   }
 
   async put(
@@ -71,7 +74,10 @@ class DiskBlobs implements BlobStore {
 
   async has(digest: Digest): Promise<boolean> {
     try {
-      await access(this.#pathOf(digest));
+      const path = this.#pathOf(digest);
+      const now = new Date();
+      // Its time says when somebody last relied on it; a collection looks at it.
+      await utimes(path, now, now);
       return true;
     } catch {
       return false;
@@ -92,6 +98,43 @@ class DiskBlobs implements BlobStore {
 
   async localPath(digest: Digest): Promise<string> {
     return this.#pathOf(digest);
+  }
+
+  async *list(): AsyncIterable<{ readonly digest: Digest; readonly size: number }> {
+    for (const prefix of await readdir(this.#directory)) {
+      if (!/^[0-9a-f]{2}$/.test(prefix)) continue;
+      for (const name of await readdir(join(this.#directory, prefix))) {
+        if (!/^[0-9a-f]{62}$/.test(name)) continue;
+        try {
+          yield { digest: prefix + name, size: (await stat(join(this.#directory, prefix, name))).size };
+        } catch (error) {
+          if (errnoOf(error) !== "ENOENT") throw error;
+        }
+      }
+    }
+  }
+
+  async mark(): Promise<number> {
+    return Date.now() - markSlackMs;
+  }
+
+  async deleteUntouched(digest: Digest, mark: number): Promise<boolean> {
+    const path = this.#pathOf(digest);
+    const aside = join(this.#incoming, `${process.pid}-${digest}`);
+    try {
+      if ((await stat(path)).mtimeMs > mark) return false;
+      // Out of the way first: whoever comes now writes it anew, and whoever was here before has left a time behind.
+      await rename(path, aside);
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return true;
+      throw error;
+    }
+    if ((await stat(aside)).mtimeMs > mark) {
+      await rename(aside, path);
+      return false;
+    }
+    await rm(aside, { force: true });
+    return true;
   }
 
   async delete(digest: Digest): Promise<void> {
@@ -142,11 +185,13 @@ class DiskBlobs implements BlobStore {
   }
 }
 
-/** Removes what writers that no longer live have left. */
-function sweepIncoming(directory: string): void {
-  for (const name of readdirSync(directory)) {
-    const pid = Number(name.split("-", 1)[0]);
-    if (pid !== process.pid && !isAlive(pid)) rmSync(join(directory, name), { force: true });
+/** Removes what writers that no longer live have left; what they had only put aside to delete it goes back to its place. */
+function sweepIncoming(incoming: string, directory: string): void {
+  for (const name of readdirSync(incoming)) {
+    const [pid, rest = ""] = name.split("-");
+    if (Number(pid) === process.pid || isAlive(Number(pid))) continue;
+    if (!/^[0-9a-f]{64}$/.test(rest)) rmSync(join(incoming, name), { force: true });
+    else renameSync(join(incoming, name), join(directory, rest.slice(0, 2), rest.slice(2)));
   }
 }
 

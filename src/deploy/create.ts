@@ -186,7 +186,7 @@ function checkFiles(files: readonly { readonly path: string; readonly size: numb
 /** The source as blobs; a client that must still upload gets the whole list of what is missing. */
 async function resolveFiles(context: DeployContext, teamId: string, files: readonly RequestedFile[]): Promise<SourceTree> {
   const announced = new Set(files.flatMap(({ content }) => ("sha1" in content ? [content.sha1] : [])));
-  const uploads = await findUploads(context.store, teamId, [...announced]);
+  const uploads = await findUploads(context.store, teamId, [...announced], context.clock.now());
   const missing = [...announced].filter((sha1) => !uploads.has(sha1));
   if (missing.length > 0) throw new MayflyError("missing_files", undefined, { details: { missing } });
 

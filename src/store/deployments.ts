@@ -229,6 +229,16 @@ export async function deleteDeployments(store: Store, ids: readonly string[]): P
   });
 }
 
+/** Forgets a deployment unless an alias points to it; false: one does, or it is gone already. */
+export async function deleteUnaliased(store: Store, id: string): Promise<boolean> {
+  const { numDeletedRows } = await store.db
+    .deleteFrom("deployments")
+    .where("id", "=", id)
+    .where(({ not, exists, selectFrom }) => not(exists(selectFrom("aliases").select("host").where("deployment_id", "=", id))))
+    .executeTakeFirst();
+  return numDeletedRows === 1n;
+}
+
 /** Forgets a project with all its deployments and aliases; returns the deployments' ids. */
 export async function deleteProject(store: Store, projectId: string): Promise<string[]> {
   return store.db.transaction().execute(async (trx) => {

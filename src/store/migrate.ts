@@ -6,10 +6,11 @@ import * as cachePurges from "./migrations/002-cache-purges.ts";
 import * as projectsAtWork from "./migrations/003-projects-at-work.ts";
 import * as git from "./migrations/004-git.ts";
 import * as buildRecords from "./migrations/005-build-records.ts";
+import * as garbage from "./migrations/006-garbage.ts";
 import type { Tables } from "./tables.ts";
 
 /** In order; the place in the list is the version. */
-const migrations = [begin, cachePurges, projectsAtWork, git, buildRecords];
+const migrations = [begin, cachePurges, projectsAtWork, git, buildRecords, garbage];
 
 /**
  * Call it in a transaction that keeps other writers out.

@@ -112,6 +112,7 @@ export interface Tables {
     status: number | null;
     error: string | null;
   };
+  garbage: { digest: string; size: number; found_at: number };
   idempotency_keys: { team_id: string; key: string; request_digest: string; deployment_id: string; created_at: number };
   build_records: { project_id: string; lane: string; record_digest: string; updated_at: number };
   uploads: {

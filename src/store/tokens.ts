@@ -98,6 +98,11 @@ export async function revokeToken(store: Store, teamId: string, id: string): Pro
   return numDeletedRows === 1n;
 }
 
+/** Tokens that ended before are forgotten. */
+export async function deleteExpiredTokens(store: Store, beforeMs: TimestampMs): Promise<void> {
+  await store.db.deleteFrom("tokens").where("expires_at", "<", beforeMs).execute();
+}
+
 function toToken(row: {
   id: string;
   name: string;

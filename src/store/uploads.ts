@@ -40,16 +40,28 @@ async function commit(store: Store, rows: readonly Insertable<Tables["uploads"]>
       conflict.columns(["team_id", "sha1"]).doUpdateSet({
         digest: (set) => set.ref("excluded.digest"),
         size: (set) => set.ref("excluded.size"),
+        created_at: (set) => set.ref("excluded.created_at"),
       }),
     )
     .execute();
 }
 
-/** Of the asked SHA-1s those that the team has sent. */
-export async function findUploads(store: Store, teamId: string, sha1s: readonly string[]): Promise<Map<string, Upload>> {
+/** So much may pass before an upload that is asked for counts as fresh again: not every deployment writes a row for each file. */
+const freshStepMs = 3_600_000;
+
+/** Of the asked SHA-1s those that the team has sent. They count as fresh from now on: no collection takes them away. */
+export async function findUploads(store: Store, teamId: string, sha1s: readonly string[], now: TimestampMs): Promise<Map<string, Upload>> {
   const found = new Map<string, Upload>();
   // SQLite takes at most 32,766 parameters in a statement.
   for (let start = 0; start < sha1s.length; start += 10_000) {
+    // Before they are read: a collection that is under way has either taken them already, or lets them be.
+    await store.db
+      .updateTable("uploads")
+      .set({ created_at: now })
+      .where("team_id", "=", teamId)
+      .where("sha1", "in", sha1s.slice(start, start + 10_000))
+      .where("created_at", "<", now - freshStepMs)
+      .execute();
     const rows = await store.db
       .selectFrom("uploads")
       .select(["sha1", "digest", "size"])

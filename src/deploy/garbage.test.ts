@@ -1,0 +1,157 @@
+/** What goes and what stays: retention, collection of files, rotation of keys, backups. With real store and blobs. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, writeFileSync, chmodSync } from "node:fs";
+import { join } from "node:path";
+import { it } from "node:test";
+import { ManualClock } from "../../test/manual-clock.ts";
+import { scratchDirectory } from "../../test/scratch.ts";
+import { restoreBackup, writeBackup } from "../backup.ts";
+import { openDiskBlobs } from "../blobs/disk.ts";
+import type { Manifest } from "../model.ts";
+import { findDeploymentById } from "../store/deployments.ts";
+import { addVariable, listVariables } from "../store/variables.ts";
+import { envPlace, openSeal, variablePlace } from "../store/seal.ts";
+import { openSqliteStore } from "../store/sqlite.ts";
+import { findUploads, recordUpload } from "../store/uploads.ts";
+import { openVariable } from "./environment.ts";
+import { collectGarbage } from "./garbage.ts";
+import { outlived } from "./retention.ts";
+import { finishRotation, rotateSecrets } from "./rotation.ts";
+import { openData } from "./testbed.ts";
+
+const dayMs = 86_400_000;
+
+it("collects what nothing refers to, after the grace age, and nothing that is used or on its way", async () => {
+  const data = await openData();
+  const { store, blobs, teamId } = data;
+  const clock = new ManualClock(Date.now());
+  const parts = { ...data, clock };
+  const put = async (text: string) => (await blobs.put(text)).digest;
+  const file = await put("a static file");
+  const inBundle = await put("a Function's file");
+  const source = await put("a source file");
+  const bundle = await put(JSON.stringify({ "index.js": { digest: inBundle, size: 1, mode: 0o100644 } }));
+  const tree = await put(JSON.stringify({ "a.txt": { digest: source, size: 1, mode: 0o100644 } }));
+  const functions = { f: { bundleDigest: bundle } } as unknown as Manifest["functions"];
+  const outputs: Manifest["outputs"] = { "a.txt": { kind: "static", file: { digest: file, size: 1, mode: 0o100644 } } };
+  await data.deployment("site", { manifest: { outputs, functions }, more: { sourceDigest: tree } });
+  const used = [file, inBundle, source, bundle, tree];
+  const upload = await blobs.put("uploaded long ago, never deployed");
+  await recordUpload(store, teamId, upload, clock.now());
+  const garbage = await put("garbage");
+
+  assert.equal((await collectGarbage(parts, { dryRun: true })).deleted, 0);
+  const first = await collectGarbage(parts, { dryRun: false });
+  assert.deepEqual([first.deleted, first.waiting], [0, 2], "they wait"); // the other is the source that the testbed writes
+  clock.advance(dayMs + 1);
+  // Stored, announced and found meanwhile: each of them stays.
+  const again = await blobs.put("announced again");
+  await recordUpload(store, teamId, again, clock.now() - 2 * dayMs);
+  const dry = await collectGarbage(parts, { dryRun: true });
+  assert.deepEqual([dry.deleted, dry.bytes], [2, "garbage{}".length]);
+  assert.equal(await blobs.read(garbage).then(String), "garbage", "a dry run deletes nothing");
+  assert.equal(await blobs.has(garbage), true);
+  const second = await collectGarbage(parts, { dryRun: false });
+  assert.equal(second.deleted, 1, "not what was asked for a moment ago");
+  assert.equal((await findUploads(store, teamId, [again.sha1], clock.now())).size, 1);
+
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  clock.advance(dayMs / 2);
+  const third = await collectGarbage(parts, { dryRun: false });
+  assert.equal(await blobs.has(garbage), false);
+  assert.ok(third.deleted >= 1);
+  for (const digest of [...used, again.digest]) assert.equal(await blobs.has(digest), true, digest);
+  clock.advance(3 * dayMs);
+  await collectGarbage(parts, { dryRun: false });
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  clock.advance(2 * dayMs);
+  await collectGarbage(parts, { dryRun: false });
+  assert.equal(await blobs.has(upload.digest), false, "an upload that was never used");
+  assert.equal((await findUploads(store, teamId, [upload.sha1], clock.now())).size, 0, "the client is told to send it again");
+});
+
+it("deletes nothing when a document cannot be read", async () => {
+  const data = await openData();
+  const { sourceDigest } = await data.deployment("site", { more: { sourceDigest: "a".repeat(64) } });
+  await assert.rejects(collectGarbage({ ...data, clock: new ManualClock() }, { dryRun: false }), new RegExp(sourceDigest));
+});
+
+it("keeps what an alias points to, the newest production, the newest ones, and previews while they are young", async () => {
+  const data = await openData();
+  const now = 100 * dayMs;
+  const make = (day: number, target: "production" | "preview") => data.deployment("site", { createdAt: day * dayMs, target });
+  const p1 = await make(1, "production");
+  const old = await make(2, "preview");
+  const aliased = await make(3, "preview");
+  const p2 = await make(4, "production");
+  const young = await make(80, "preview");
+  const newest = await make(90, "preview");
+  const all = [newest, young, p2, aliased, old, p1];
+  const gone = outlived(all, new Set([aliased.id]), { keepDeployments: 1, previewDays: 30 }, now);
+  assert.deepEqual(
+    gone.map(({ id }) => id),
+    [old.id, p1.id],
+  );
+  assert.deepEqual(outlived(all, new Set(), { keepDeployments: 6, previewDays: 1 }, now), []);
+});
+
+it("rotates the key: everything opens, old keys are gone, also when it was cut off", async () => {
+  const data = await openData();
+  const { store, blobs, seal, directory } = data;
+  const deployment = await data.deployment("site", { env: { SECRET: "s3cret" } });
+  const value = seal.close("hidden", variablePlace(deployment.projectId, "V"));
+  const variable = { name: "V", type: "sensitive", targets: ["production"], branch: null, comment: "", value } as const;
+  await addVariable(store, deployment.projectId, data.userId, variable, { upsert: false, variablesMax: 10 }, 1);
+  const key = join(directory, "secret.key");
+  const before = readFileSync(key, "utf8");
+  const gateway = openSeal(key); // another process, which has the old key in memory
+
+  seal.addKey(); // cut off here
+  assert.equal(readFileSync(key, "utf8").trim().split("\n").length, 2);
+  const later = openSeal(key);
+  assert.equal(later.open(deployment.request.env["SECRET"]!, envPlace(deployment.id, "SECRET")), "s3cret");
+  const { resealed } = await finishRotation({ store, blobs, seal: later });
+  assert.equal(resealed, 2);
+  assert.ok(!readFileSync(key, "utf8").includes(before.trim()), "the old key is gone");
+  const after = (await findDeploymentById(store, deployment.id))!;
+  const manifest = JSON.parse((await blobs.read(after.manifestDigest!)).toString()) as Manifest;
+  for (const reader of [later, gateway]) {
+    assert.equal(reader.open(manifest.env["SECRET"]!, envPlace(after.id, "SECRET")), "s3cret");
+    assert.equal(openVariable(reader, (await listVariables(store, after.projectId))[0]!), "hidden");
+  }
+  assert.equal((await finishRotation({ store, blobs, seal: later })).resealed, 0);
+  assert.equal((await rotateSecrets({ store, blobs, seal: later })).resealed, 2);
+});
+
+it("backs up what runs, restores it, and finds damage", async () => {
+  const data = await openData();
+  const deployment = await data.deployment("site", { env: { SECRET: "s3cret" } });
+  const backup = join(scratchDirectory(), "backup");
+  const report = await writeBackup(data.directory, backup, 1);
+  const laterOn = await data.deployment("site", { createdAt: 2000 });
+  const restored = join(scratchDirectory(), "restored");
+  assert.deepEqual(await restoreBackup(backup, restored), { ...report, directory: restored });
+  const store = await openSqliteStore({ path: join(restored, "mayfly.db") });
+  try {
+    const found = (await findDeploymentById(store, deployment.id))!;
+    assert.equal(await findDeploymentById(store, laterOn.id), null);
+    const manifest = await openDiskBlobs({ directory: join(restored, "blobs") }).read(found.manifestDigest!);
+    assert.equal((JSON.parse(manifest.toString()) as Manifest).host, deployment.host);
+    assert.equal(openSeal(join(restored, "secret.key")).open(found.request.env["SECRET"]!, envPlace(found.id, "SECRET")), "s3cret");
+  } finally {
+    await store.close();
+  }
+  await assert.rejects(restoreBackup(backup, restored), { code: "data_directory_unusable" });
+  const blob = join(backup, "blobs", deployment.manifestDigest!.slice(0, 2), deployment.manifestDigest!.slice(2));
+  chmodSync(blob, 0o600);
+  const bytes = readFileSync(blob);
+  writeFileSync(blob, "damaged");
+  const elsewhere = join(scratchDirectory(), "elsewhere");
+  await assert.rejects(restoreBackup(backup, elsewhere), { code: "backup_invalid" });
+  writeFileSync(blob, bytes);
+  writeFileSync(join(backup, "mayfly.db"), "no database");
+  await assert.rejects(restoreBackup(backup, elsewhere), { code: "backup_invalid" });
+  await assert.rejects(restoreBackup(scratchDirectory(), elsewhere), { code: "backup_invalid" });
+  assert.equal(existsSync(elsewhere), false);
+  assert.ok(readdirSync(restored).includes("mayfly.db"));
+});
