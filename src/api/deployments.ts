@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { createDeployment, type CreateRequest, type RequestedFile } from "../deploy/create.ts";
 import { readManifest } from "../deploy/deploy.ts";
 import { MayflyError } from "../errors.ts";
-import type { Alias, Deployment, DeploymentState, Manifest, SourceTree } from "../model.ts";
+import type { BlobStore } from "../blobs/blob-store.ts";
+import type { Alias, Deployment, DeploymentState, EntrypointReport, Manifest, SourceTree } from "../model.ts";
 import { listAliases } from "../store/aliases.ts";
 import {
   deleteDeployments,
@@ -174,6 +175,8 @@ export const deploymentEndpoints: readonly Endpoint[] = [
             createdAt: deployment.createdAt,
             readyStateAt: deployment.readyAt,
             output: manifest === null ? [] : outputsJson(manifest),
+            // Ours: what was built and what re-used.
+            entrypoints: await readBuildReport(context.blobs, deployment),
           },
         ],
       };
@@ -280,6 +283,11 @@ function outputsJson(manifest: Manifest) {
         },
       };
     });
+}
+
+async function readBuildReport(blobs: BlobStore, { summary }: Deployment): Promise<readonly EntrypointReport[]> {
+  if (summary?.reportDigest === undefined) return [];
+  return JSON.parse((await blobs.read(summary.reportDigest)).toString()) as readonly EntrypointReport[];
 }
 
 async function readSource({ blobs }: EndpointCall["context"], { sourceDigest }: Deployment): Promise<SourceTree> {

@@ -122,6 +122,9 @@ export const commands: Readonly<Record<string, Listed>> = {
   },
   rm: { section: serving, summary: "Remove deployments or a project.", load: async () => (await import("./commands/rm.ts")).rm },
   start: { section: server, summary: "Start the platform.", load: async () => (await import("./commands/start.ts")).start },
+  "tokens ls": { section: shell, summary: "List tokens.", load: async () => (await import("./commands/tokens.ts")).tokensLs },
+  "tokens add": { section: shell, summary: "Make a token.", load: async () => (await import("./commands/tokens.ts")).tokensAdd },
+  "tokens rm": { section: shell, summary: "Revoke a token.", load: async () => (await import("./commands/tokens.ts")).tokensRm },
   whoami: { section: shell, summary: "Show whom the token stands for.", load: async () => (await import("./commands/whoami.ts")).whoami },
   "use-vercel-cli": {
     section: shell,

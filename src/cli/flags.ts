@@ -51,6 +51,14 @@ export function usageError(command: Pick<Command, "name">, message: string, sugg
 
 const unitsMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
+/** A span of time like `30d` in milliseconds. @throws MayflyError usage */
+export function parseSpan(command: Pick<Command, "name">, label: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, count, unit] = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text) ?? [];
+  if (count === undefined) throw usageError(command, `${label} is "${text}"; it looks like 30s, 10m, 12h or 30d.`);
+  return Number(count) * unitsMs[unit!]!;
+}
+
 /** The value of `--since` in milliseconds since 1970. @throws MayflyError usage */
 export function parseSince(command: Pick<Command, "name">, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;

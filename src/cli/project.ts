@@ -5,6 +5,7 @@ import { linkPath, readLinkFile } from "../client/link.ts";
 import { findProject, getProject, type ProjectFacts } from "../client/projects.ts";
 import { MayflyError } from "../errors.ts";
 import type { Flags, Invocation } from "./command.ts";
+import { parseDeploymentRef } from "./session.ts";
 
 /** The flag of commands that are about a project. */
 export const projectFlag = {
@@ -39,4 +40,18 @@ export async function linkedProject(invocation: Invocation, client: ApiClient): 
     "not_found",
     `This directory is linked to a project of another server (${linkPath}), and ${client.api} has none of that name. Link it here with "mayfly link".`,
   );
+}
+
+/**
+ * The deployment that an argument names (id, host or URL), else the production of the linked project.
+ * @throws MayflyError usage (neither), not_found
+ */
+export async function chosenDeployment(invocation: Invocation, client: ApiClient): Promise<string> {
+  const named = invocation.positionals[0];
+  if (named !== undefined) return parseDeploymentRef(named);
+  const project = await linkedProject(invocation, client);
+  if (project === undefined)
+    throw new MayflyError("usage", 'Which deployment? Name its id, host or URL, or link this directory with "mayfly link".');
+  if (project.productionId === null) throw new MayflyError("not_found", `${project.name} has no production deployment yet.`);
+  return project.productionId;
 }

@@ -10,8 +10,6 @@ export interface AliasFacts {
   readonly id: string;
   readonly host: string;
   readonly deploymentId: string | null;
-  /** The deployment's own host. */
-  readonly deploymentHost: string | null;
   readonly createdAtMs: number | null;
 }
 
@@ -19,13 +17,11 @@ export interface AliasFacts {
 export async function listAliases(client: ApiClient, projectId: string | undefined): Promise<readonly AliasFacts[]> {
   const answer = await client.call("GET", "/v4/aliases", { query: { limit: pageMax, projectId } });
   return objects(answer["aliases"]).map((json) => {
-    const deployment = object(json["deployment"]);
     const host = text(json["alias"]) ?? "";
     return {
       id: text(json["uid"]) ?? host,
       host,
-      deploymentId: text(json["deploymentId"]) ?? text(deployment["id"]) ?? null,
-      deploymentHost: text(deployment["url"]) ?? null,
+      deploymentId: text(json["deploymentId"]) ?? text(object(json["deployment"])["id"]) ?? null,
       createdAtMs: createdAtOf(json),
     };
   });

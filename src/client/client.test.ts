@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { describe, it } from "node:test";
 import { MayflyError } from "../errors.ts";
 import { ApiClient } from "./client.ts";
-import { cancelDeployment, createDeployment, getUser, listOutputs, readLogs } from "./deployments.ts";
+import { cancelDeployment, createDeployment, getUser, readBuild, readLogs } from "./deployments.ts";
 import { followDeployment, type DeployEvent } from "./deploy.ts";
 import { answer, openRecordingApi, refuse, type RecordingApiOptions } from "./recording-api.ts";
 
@@ -222,7 +222,7 @@ describe("resources", () => {
     ];
     await using world = await open({ intercept: (_request, response) => answer(response, 200, { builds: [{ id: "bld_1", output }] }) });
     const none = { functionName: null, runtime: null, memoryMB: null, maxDurationS: null, regions: [] };
-    assert.deepEqual(await listOutputs(world.client, "dpl_1"), [
+    assert.deepEqual((await readBuild(world.client, "dpl_1")).outputs, [
       {
         path: "api/a",
         kind: "function",

@@ -185,19 +185,91 @@ export async function getUser(client: ApiClient, signal?: AbortSignal): Promise<
   };
 }
 
-/** What a deployment's build yielded, sorted by path. */
-export async function listOutputs(client: ApiClient, id: string): Promise<readonly OutputFacts[]> {
-  const answer = await client.call("GET", `/v11/deployments/${encodeURIComponent(id)}/builds`);
-  return objects(answer["builds"])
-    .flatMap((build) => objects(build["output"]))
-    .map(parseOutput)
-    .sort((a, b) => (a.path < b.path ? -1 : 1));
+/** What a deployment's build did and yielded. */
+export interface BuildFacts {
+  /** Sorted by path. */
+  readonly outputs: readonly OutputFacts[];
+  /** What was built and what taken from an earlier build, the longest first. */
+  readonly entrypoints: readonly EntrypointFacts[];
+}
+
+export interface EntrypointFacts {
+  /** `api/date.ts` */
+  readonly entrypoint: string;
+  readonly builder: string;
+  /** Taken from an earlier build. */
+  readonly reused: boolean;
+  readonly ms: number;
+  /** Of its bundle. */
+  readonly bytes: number | null;
+}
+
+export async function readBuild(client: ApiClient, id: string): Promise<BuildFacts> {
+  const builds = objects((await client.call("GET", `/v11/deployments/${encodeURIComponent(id)}/builds`))["builds"]);
+  return {
+    outputs: builds
+      .flatMap((build) => objects(build["output"]))
+      .map(parseOutput)
+      .sort((a, b) => (a.path < b.path ? -1 : 1)),
+    entrypoints: builds
+      .flatMap((build) => objects(build["entrypoints"]))
+      .map((json) => ({
+        entrypoint: text(json["entrypoint"]) ?? "",
+        builder: text(json["builder"]) ?? "",
+        reused: json["reused"] === true,
+        ms: number(json["ms"]) ?? 0,
+        bytes: number(json["bytes"]) ?? null,
+      }))
+      .sort((a, b) => b.ms - a.ms || (a.entrypoint < b.entrypoint ? -1 : 1)),
+  };
 }
 
 /** The events of a deployment's build, from its beginning: each has a `type` and perhaps a `text`. */
 export function deploymentEvents(client: ApiClient, id: string, signal?: AbortSignal): AsyncGenerator<JsonObject> {
   const query = { direction: "forward", follow: 1, format: "lines" };
   return client.lines(`/v3/now/deployments/${encodeURIComponent(id)}/events`, { query, signal });
+}
+
+/** A request that a Function has answered. */
+export interface RequestFacts {
+  /** {@link LogLineFacts.invocationId} of its lines. */
+  readonly requestId: string;
+  readonly status: number;
+  readonly method: string;
+  readonly path: string;
+}
+
+/** Requests per page, and pages that are read at most. */
+const requestPagesMax = 20;
+
+/** The requests that were answered with a status (`500`, `5xx`), the newest first. */
+export async function listRequests(
+  client: ApiClient,
+  deployment: DeploymentFacts,
+  query: { readonly statusCode: string; readonly since: number | undefined },
+): Promise<readonly RequestFacts[]> {
+  const requests: RequestFacts[] = [];
+  for (let page = 0; page < requestPagesMax; page++) {
+    const answer = await client.call("GET", "/api/logs/request-logs", {
+      query: {
+        projectId: deployment.projectId ?? deployment.name,
+        deploymentId: deployment.id,
+        page,
+        startDate: query.since === undefined ? undefined : Math.floor(query.since),
+        statusCode: query.statusCode,
+      },
+    });
+    for (const row of objects(answer["rows"])) {
+      requests.push({
+        requestId: text(row["requestId"]) ?? "",
+        status: number(row["statusCode"]) ?? 0,
+        method: text(row["requestMethod"]) ?? "",
+        path: text(row["requestPath"]) ?? "",
+      });
+    }
+    if (answer["hasMoreRows"] !== true) break;
+  }
+  return requests;
 }
 
 /** A deployment's captured lines, oldest first; with `follow`, new ones as they come. */

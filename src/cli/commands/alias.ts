@@ -35,11 +35,10 @@ export const aliasLs: Command = {
       return 0;
     }
     const nowMs = Date.now();
-    const head = ["ALIAS", "DEPLOYMENT", "HOST", "AGE"].map((title) => terminal.paint("dim", title));
-    const rows = aliases.map(({ host, deploymentId, deploymentHost, createdAtMs }) => [
+    const head = ["ALIAS", "DEPLOYMENT", "AGE"].map((title) => terminal.paint("dim", title));
+    const rows = aliases.map(({ host, deploymentId, createdAtMs }) => [
       terminal.foreign(host),
       deploymentId ?? "-",
-      terminal.foreign(deploymentHost ?? "-"),
       createdAtMs === null ? "" : formatDuration(nowMs - createdAtMs),
     ]);
     for (const line of formatTable([head, ...rows])) terminal.out(line);
@@ -98,8 +97,12 @@ export const aliasRm: Command = {
     }
     using client = await openSession(invocation);
     const removed: string[] = [];
-    for (const host of positionals) {
-      await removeAlias(client, parseDeploymentRef(host));
+    const hosts = positionals.map(parseDeploymentRef);
+    // What was set by one word is removed by it.
+    const known = hosts.some((host) => !host.includes(".")) ? await listAliases(client, undefined) : [];
+    for (const word of hosts) {
+      const host = word.includes(".") ? word : (known.find((alias) => alias.host.startsWith(`${word}.`))?.host ?? word);
+      await removeAlias(client, host);
       removed.push(host);
       if (!invocation.has("json")) terminal.out(host);
     }

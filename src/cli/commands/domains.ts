@@ -31,10 +31,9 @@ export const domainsLs: Command = {
       return 0;
     }
     const nowMs = Date.now();
-    const head = ["DOMAIN", "PROJECT", "AGE"].map((title) => terminal.paint("dim", title));
-    const rows = domains.map(({ name, projectId, createdAtMs }) => [
+    const head = ["DOMAIN", "AGE"].map((title) => terminal.paint("dim", title));
+    const rows = domains.map(({ name, createdAtMs }) => [
       terminal.foreign(name),
-      projectId ?? "-",
       createdAtMs === null ? "" : formatDuration(nowMs - createdAtMs),
     ]);
     for (const line of formatTable([head, ...rows])) terminal.out(line);

@@ -1,18 +1,20 @@
 /** `mayfly inspect`: a deployment's facts and the table of its outputs, Functions marked λ. */
-import { getDeployment, listOutputs, type DeploymentFacts, type OutputFacts } from "../../client/deployments.ts";
+import { getDeployment, readBuild, type DeploymentFacts, type EntrypointFacts, type OutputFacts } from "../../client/deployments.ts";
 import { apiFlags, type Command } from "../command.ts";
 import { counted, formatBytes, formatDuration, formatTable, formatTime, type Terminal } from "../output.ts";
-import { openSession, parseDeploymentRef } from "../session.ts";
+import { chosenDeployment } from "../project.ts";
+import { openSession } from "../session.ts";
 
 export const inspect: Command = {
   name: "inspect",
   summary: "Show a deployment and its outputs.",
-  usage: "inspect DEPLOYMENT [options]",
+  usage: "inspect [DEPLOYMENT] [options]",
   description:
-    "Shows a deployment's state, times and addresses, and what its build yielded: static files and Functions (λ) with their sizes. " +
-    "DEPLOYMENT is an id, a host or a URL. With --json: the facts, and outputs as an array.",
+    "Shows a deployment's state, times and addresses, what its build did (built anew or taken from an earlier build, time, size), and what " +
+    "it yielded: static files and Functions (λ). DEPLOYMENT is an id, a host or a URL; without one it is the production of the project " +
+    "that this directory is linked to. With --json: the facts, outputs and entrypoints as arrays.",
   flags: apiFlags,
-  positionals: { min: 1, max: 1 },
+  positionals: { min: 0, max: 1 },
   examples: [
     { run: "mayfly inspect dpl_8kq2…", does: "By id." },
     { run: "mayfly inspect http://shop.localhost:3000", does: "What is in production now." },
@@ -21,16 +23,19 @@ export const inspect: Command = {
 
   async run(invocation) {
     const { terminal } = invocation;
-    const ref = parseDeploymentRef(invocation.positionals[0]!);
     using client = await openSession(invocation);
-    const deployment = await getDeployment(client, ref);
-    const outputs = await listOutputs(client, deployment.id);
+    const deployment = await getDeployment(client, await chosenDeployment(invocation, client));
+    const { outputs, entrypoints } = await readBuild(client, deployment.id);
     if (invocation.has("json")) {
       const { state: readyState, ...facts } = deployment;
-      terminal.json({ ...facts, readyState, outputs });
+      terminal.json({ ...facts, readyState, outputs, entrypoints });
       return 0;
     }
     for (const line of factLines(deployment, terminal)) terminal.out(line);
+    if (entrypoints.length > 0) {
+      terminal.out("");
+      for (const line of entrypointLines(entrypoints, terminal)) terminal.out(line);
+    }
     if (outputs.length > 0) {
       terminal.out("");
       for (const line of outputLines(outputs, terminal)) terminal.out(line);
@@ -61,6 +66,29 @@ function factLines(deployment: DeploymentFacts, terminal: Terminal): string[] {
   ];
   const shown = rows.filter((row): row is [string, string] => row[1] !== null);
   return formatTable(shown.map(([name, value]) => [terminal.paint("dim", name), value]));
+}
+
+/** Widest bar of the chart. */
+const barMax = 20;
+
+/**
+ * What the build did, with a bar for its time.
+ * ```
+ * api/date.ts  node  built   120 ms  ████████████████████  56 kB
+ * api/list.ts  node  cached                                12 kB
+ * ```
+ */
+function entrypointLines(entrypoints: readonly EntrypointFacts[], terminal: Terminal): string[] {
+  const most = Math.max(1, ...entrypoints.map(({ ms }) => ms));
+  const rows = entrypoints.map(({ entrypoint, builder, reused, ms, bytes }) => [
+    terminal.foreign(entrypoint),
+    terminal.paint("dim", terminal.foreign(builder)),
+    reused ? terminal.paint("dim", "cached") : "built",
+    reused ? "" : formatDuration(ms),
+    terminal.paint("cyan", reused ? "" : "█".repeat(Math.max(1, Math.round((ms / most) * barMax)))),
+    bytes === null ? "" : formatBytes(bytes),
+  ]);
+  return formatTable(rows, [3, 5]);
 }
 
 /**

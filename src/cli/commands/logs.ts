@@ -1,12 +1,21 @@
 /** `mayfly logs`: the captured lines of a deployment's Functions or build, once or as they come. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ApiClient } from "../../client/client.ts";
-import { getDeployment, isFinal, readLogs, type LogEntry, type LogLineFacts, type LogQuery } from "../../client/deployments.ts";
+import {
+  getDeployment,
+  isFinal,
+  listRequests,
+  readLogs,
+  type LogEntry,
+  type LogLineFacts,
+  type LogQuery,
+} from "../../client/deployments.ts";
 import { MayflyError } from "../../errors.ts";
 import { apiFlags, type Command } from "../command.ts";
 import { parseSince, usageError } from "../flags.ts";
 import { formatTime, type Terminal } from "../output.ts";
-import { openSession, parseDeploymentRef } from "../session.ts";
+import { chosenDeployment } from "../project.ts";
+import { openSession } from "../session.ts";
 
 /** Pause before a stream that the server ended is opened again, in ms. */
 const reopenMs = 1000;
@@ -18,30 +27,39 @@ const reopenMax = 30;
 export const logs: Command = {
   name: "logs",
   summary: "Show what Functions and builds have logged.",
-  usage: "logs DEPLOYMENT [options]",
+  usage: "logs [DEPLOYMENT] [options]",
   description:
-    "Prints a deployment's captured lines, oldest first: time, Function, invocation, text. DEPLOYMENT is an id, a host or a URL. The " +
-    "server keeps the last 1,000 lines of each Function and each build; how many are gone is said on stderr. With --json: one object a line.",
+    "Prints a deployment's captured lines, oldest first: time, Function, invocation, text. DEPLOYMENT is an id, a host or a URL; without " +
+    "one it is the production of the project that this directory is linked to. The server keeps the last 1,000 lines of each Function and each build; how many are gone is said on stderr. With --json: one object a line.",
   flags: {
     follow: { type: "boolean", short: "f", doc: "Go on with new lines as they come, until Ctrl-C." },
     function: { type: "string", value: "NAME", doc: "Only this Function: api/date." },
     "request-id": { type: "string", value: "ID", doc: "Only the invocation that answered with this request id (x-vercel-id)." },
+    status: { type: "string", value: "CODE", doc: "Only lines of requests that were answered so: 500, or 5xx. Not with --follow." },
+    search: { type: "string", value: "TEXT", doc: "Only lines that have this text; upper and lower case are the same." },
     since: { type: "string", value: "WHEN", doc: "Only younger lines: 30s, 10m, 2h, 1d, or a date (2026-11-22T04:00)." },
     limit: { type: "string", value: "N", doc: "At most the last N lines." },
     build: { type: "boolean", doc: "The log of the build." },
     ...apiFlags,
   },
-  positionals: { min: 1, max: 1 },
+  positionals: { min: 0, max: 1 },
   examples: [
     { run: "mayfly logs shop.localhost -f", does: "Watch production." },
     { run: "mayfly logs dpl_8kq2… --function api/date --since 10m", does: "One Function's last ten minutes." },
+    { run: "mayfly logs shop.localhost --status 5xx --since 1h", does: "What went wrong in the last hour." },
     { run: "mayfly logs dpl_8kq2… --build", does: "Why did it fail to build?" },
     { run: "mayfly logs shop.localhost --json | jq 'select(.stream == \"stderr\")'", does: "For machines." },
   ],
 
   async run(invocation) {
     const { terminal } = invocation;
-    const ref = parseDeploymentRef(invocation.positionals[0]!);
+    const status = invocation.value("status");
+    if (status !== undefined && !/^[1-5](\d\d|xx)$/.test(status))
+      throw usageError(logs, `--status is "${status}"; it looks like 500 or 5xx.`);
+    if (status !== undefined && (invocation.has("follow") || invocation.has("build"))) {
+      throw usageError(logs, "--status is of requests that were answered: it goes with neither --follow nor --build.");
+    }
+    const search = invocation.value("search")?.toLowerCase();
     const since = parseSince(logs, invocation.value("since"));
     const limit = parseLimit(invocation.value("limit"));
     const query: LogQuery = {
@@ -53,14 +71,25 @@ export const logs: Command = {
       follow: invocation.has("follow"),
     };
     using client = await openSession(invocation);
+    const ref = await chosenDeployment(invocation, client);
+    const answered =
+      status === undefined ? undefined : await listRequests(client, await getDeployment(client, ref), { statusCode: status, since });
+    const requests = answered && new Set(answered.map(({ requestId }) => requestId));
     const json = invocation.has("json");
+    let shown = 0;
     const show = (entry: LogEntry): void => {
+      if (!("dropped" in entry)) {
+        if (requests?.has(entry.invocationId) === false) return;
+        if (search !== undefined && !entry.text.toLowerCase().includes(search)) return;
+      }
+      shown++;
       if (json) terminal.json(entry);
       if ("dropped" in entry) terminal.note(terminal.paintNote("yellow", `${entry.dropped} older lines were dropped.`));
       else if (!json) terminal.out(formatLine(entry, terminal));
     };
     if (query.follow !== true) {
       for await (const entry of readLogs(client, ref, query)) show(entry);
+      if (shown === 0) terminal.note("There is no such line.");
       return 0;
     }
     const signal = invocation.interruption();
