@@ -7,6 +7,7 @@ import { PassThrough, Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { MayflyError } from "../errors.ts";
 import { answer, ask, open, openTestbed, talk, type FakeFunction, type Testbed } from "./testbed.ts";
 
@@ -102,6 +103,50 @@ describe("static files", () => {
       assert.equal((await ask(bed, "a.localhost", "/empty.txt", { headers: { range: "bytes=0-" } })).status, 416);
     });
   }
+
+  test("compressed variants: by weight, each with its own ETag, made once; ranges are of the file as it is", async () => {
+    const page = "<p>hello</p>".repeat(2000);
+    await using bed = await openTestbed({
+      a: {
+        files: { "index.html": page, "photo.jpg": "x".repeat(2000), "tiny.txt": "hi", "done.svgz.svg": page },
+        routes: [{ src: "/done.*", headers: { "content-encoding": "gzip" }, continue: true }],
+      },
+    });
+    const decode = { br: brotliDecompressSync, zstd: zstdDecompressSync, gzip: gunzipSync } as const;
+    const tags = new Set<unknown>();
+    for (const [accept, coding] of [
+      ["br, gzip, zstd", "br"],
+      ["gzip;q=1, br;q=0.5", "gzip"],
+      ["zstd", "zstd"],
+      ["*", "br"],
+      ["br;q=0, *;q=0.1", "zstd"],
+    ] as const) {
+      const response = await open(bed, "a.localhost", "/", { headers: { "accept-encoding": accept } });
+      const bytes = await buffer(response);
+      assert.deepEqual([response.headers["content-encoding"], response.headers.vary], [coding, "accept-encoding"], accept);
+      assert.equal(response.headers["content-length"], String(bytes.length));
+      assert(bytes.length < 1000);
+      assert.equal(decode[coding](bytes).toString(), page);
+      tags.add(response.headers.etag);
+      const same = await ask(bed, "a.localhost", "/", { headers: { "accept-encoding": accept, "if-none-match": response.headers.etag! } });
+      assert.deepEqual([same.status, same.headers["content-encoding"]], [304, undefined]);
+    }
+    assert.equal(tags.size, 3);
+    for (const accept of ["", "identity", "deflate", "br;q=0", "gzip;q=0.1, identity;q=0.5"]) {
+      const plain = await ask(bed, "a.localhost", "/", { headers: { "accept-encoding": accept } });
+      assert.deepEqual(
+        [plain.body.length, plain.headers["content-encoding"], plain.headers.vary],
+        [page.length, undefined, "accept-encoding"],
+        accept,
+      );
+    }
+    const gzip = { "accept-encoding": "gzip" };
+    const part = await ask(bed, "a.localhost", "/", { headers: { ...gzip, range: "bytes=0-2" } });
+    assert.deepEqual([part.status, part.body, part.headers["content-encoding"]], [206, "<p>", undefined]);
+    for (const path of ["/photo.jpg", "/tiny.txt"])
+      assert.equal((await ask(bed, "a.localhost", path, { headers: gzip })).headers["content-encoding"], undefined);
+    assert.equal((await ask(bed, "a.localhost", "/done.svgz.svg", { headers: gzip })).body, page);
+  });
 
   test("large files stream whole, and a client that leaves harms nothing", async () => {
     await using bed = await openTestbed({ a: site });

@@ -1,6 +1,7 @@
 /**
  * Answers with a static file. Files are named by their digest, so what is in memory is true for ever and an ETag costs
- * nothing; small files are held in memory, larger ones stream from the blobs at the client's pace.
+ * nothing; small files and their compressed variants are held in memory, larger ones stream from the blobs at the client's
+ * pace.
  */
 import { once } from "node:events";
 import { posix } from "node:path";
@@ -11,9 +12,10 @@ import { MayflyError } from "../errors.ts";
 import type { Digest, StaticOutput } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
 import { Lru } from "./lru.ts";
-import { clientCacheControl, isEdgeHeader } from "./freshness.ts";
+import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
 import { changeHeaders, type HeaderChange, type RouteHeader } from "./route.ts";
 import { matchesEtag, parseRange } from "./validators.ts";
+import { Compressor, isCompressible, negotiate, type Coding } from "./variants.ts";
 
 /** What routing says of the answer. */
 export interface StaticAnswer {
@@ -28,10 +30,20 @@ export interface StaticAnswer {
   readonly platformHeaders?: readonly string[];
 }
 
+/** What is the same for every answer with a file. */
+interface FileFacts {
+  readonly type: string;
+  readonly disposition: string;
+  readonly isCompressible: boolean;
+}
+
 export class StaticFiles {
   readonly #blobs: Pick<BlobStore, "read" | "open">;
   readonly #fileBytesMax: number;
-  readonly #memory: Lru<Digest, Buffer>;
+  /** By digest, and by {@link variantName}; an empty buffer stands for a variant that is no smaller. */
+  readonly #memory: Lru<string, Buffer>;
+  readonly #compressor = new Compressor();
+  readonly #facts = new WeakMap<StaticOutput, FileFacts>();
   /** Reads under way, so that a burst reads a file once. */
   readonly #reading = new Map<Digest, Promise<Buffer>>();
 
@@ -48,18 +60,23 @@ export class StaticFiles {
     // An error page answers whatever method the failed request had.
     if (exchange.method !== "GET" && !isHead && !isError) throw new MayflyError("METHOD_NOT_ALLOWED");
     const { digest, size } = answer.output.file;
-    const etag = `"${digest}"`;
-    const headers = fileHeaders(answer, etag);
-
+    const facts = this.#factsOf(answer);
     const plain = answer.status === undefined || answer.status === 200;
+    const rangeAsked = plain && !isHead ? exchange.header("range") : undefined;
+
+    const isCompressible = facts.isCompressible && size <= this.#fileBytesMax && !answer.headers.some(isAgainstCompression);
+    // A range is of the file as it is.
+    const coding = isCompressible && rangeAsked === undefined ? negotiate(exchange.header("accept-encoding")) : null;
+    const variant = coding === null ? null : (this.#variant(digest, coding) ?? (await this.#makeVariant(digest, coding)));
+    const etag = variant === null ? `"${digest}"` : `"${variantName(digest, coding!)}"`;
+    const headers = fileHeaders(answer, facts, etag, isCompressible, variant === null ? null : coding);
+
     if (plain && matchesEtag(exchange.header("if-none-match"), etag)) {
-      exchange.head(304, without(headers, "content-disposition", "content-type"));
-      exchange.end();
-      return;
+      exchange.head(304, without(headers, "content-disposition", "content-type", "content-encoding"));
+      return exchange.end();
     }
     const ifRange = exchange.header("if-range");
-    const asked = plain && !isHead && (ifRange === undefined || ifRange === etag) ? exchange.header("range") : undefined;
-    const range = asked === undefined ? null : parseRange(asked, size);
+    const range = rangeAsked === undefined || (ifRange !== undefined && ifRange !== etag) ? null : parseRange(rangeAsked, size);
     if (range === "unsatisfiable") throw new MayflyError("RANGE_NOT_SATISFIABLE", undefined, { details: { size } });
 
     let status = answer.status ?? 200;
@@ -67,17 +84,48 @@ export class StaticFiles {
       status = 206;
       headers.push("content-range", `bytes ${range.start}-${range.end}/${size}`);
     }
-    headers.push("content-length", String(range === null ? size : range.end - range.start + 1));
+    headers.push("content-length", String(variant?.length ?? (range === null ? size : range.end - range.start + 1)));
     if (isHead || status === 204 || status === 304) {
       exchange.head(status, headers);
       exchange.end();
     } else if (size <= this.#fileBytesMax) {
-      const bytes = this.#memory.get(digest) ?? (await this.#read(digest));
+      const bytes = variant ?? this.#memory.get(digest) ?? (await this.#read(digest));
       exchange.head(status, headers);
       exchange.end(range === null ? bytes : bytes.subarray(range.start, range.end + 1));
     } else {
       await this.#stream(exchange, status, headers, digest, range);
     }
+  }
+
+  #factsOf({ output, path }: StaticAnswer): FileFacts {
+    let facts = this.#facts.get(output);
+    if (facts === undefined) {
+      const type = typeOf(output.contentType, path);
+      facts = { type, disposition: disposition(posix.basename(path)), isCompressible: isCompressible(type, output.file.size) };
+      this.#facts.set(output, facts);
+    }
+    return facts;
+  }
+
+  /** undefined: not made yet; null: it is no smaller than the file. */
+  #variant(digest: Digest, coding: Coding): Buffer | null | undefined {
+    const variant = this.#memory.get(variantName(digest, coding));
+    return variant?.length === 0 ? null : variant;
+  }
+
+  async #makeVariant(digest: Digest, coding: Coding): Promise<Buffer | null> {
+    const name = variantName(digest, coding);
+    const known = this.#memory.get(name);
+    if (known !== undefined) return known.length === 0 ? null : known;
+    let isRead = false;
+    const variant = await this.#compressor.make(name, coding, async () => {
+      const bytes = this.#memory.get(digest) ?? (await this.#read(digest));
+      isRead = true;
+      return bytes;
+    });
+    if (variant !== null) this.#memory.set(name, variant, variant.length);
+    else if (isRead) this.#memory.set(name, nothing, 1);
+    return variant;
   }
 
   #read(digest: Digest): Promise<Buffer> {
@@ -102,12 +150,23 @@ export class StaticFiles {
   }
 }
 
+const nothing = Buffer.alloc(0);
+
+function variantName(digest: Digest, coding: Coding): string {
+  return `${digest}-${coding}`;
+}
+
+/** A route says that the file is encoded already, or must not be touched. */
+function isAgainstCompression({ name, value }: RouteHeader): boolean {
+  return name === "content-encoding" || (name === "cache-control" && value.includes("no-transform"));
+}
+
 /** The platform's headers of a file; routes override all but what frames the message. */
-function fileHeaders(answer: StaticAnswer, etag: string): string[] {
+function fileHeaders(answer: StaticAnswer, facts: FileFacts, etag: string, varies: boolean, coding: Coding | null): string[] {
   const defaults: Record<string, string> = {
-    "content-type": typeOf(answer.output.contentType, answer.path),
-    "content-disposition": disposition(posix.basename(answer.path)),
-    "cache-control": "public, max-age=0, must-revalidate",
+    "content-type": facts.type,
+    "content-disposition": facts.disposition,
+    "cache-control": revalidateAlways,
     etag,
     "accept-ranges": "bytes",
     "x-vercel-cache": "HIT",
@@ -118,6 +177,8 @@ function fileHeaders(answer: StaticAnswer, etag: string): string[] {
     else if (!isEdgeHeader(name)) defaults[name] = name === "cache-control" ? clientCacheControl(value) : value;
   }
   const headers = [...Object.entries(defaults).flat(), ...cookies];
+  if (coding !== null) headers.push("content-encoding", coding);
+  if (varies) headers.push("vary", "accept-encoding");
   const changed = answer.responseChanges === undefined ? headers : changeHeaders(headers, answer.responseChanges);
   return [...changed, ...(answer.platformHeaders ?? [])];
 }
