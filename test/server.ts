@@ -106,6 +106,13 @@ export class Mayfly {
     return runMayfly({ ...this.#env, MAYFLY_API: this.api }, ...parameters);
   }
 
+  /** Runs the command line with `input` on its standard input. */
+  pipe(input: string, ...parameters: string[]): Promise<Run> {
+    const child = spawn(program, parameters, { env: { ...this.#env, MAYFLY_API: this.api }, stdio: ["pipe", "pipe", "pipe"] });
+    child.stdin.end(input);
+    return collect(child);
+  }
+
   /** Starts the command line and gives the process. */
   spawn(...parameters: string[]): ChildProcess {
     return spawn(program, parameters, { env: { ...this.#env, MAYFLY_API: this.api }, stdio: ["ignore", "pipe", "pipe"] });
@@ -152,12 +159,15 @@ export class Mayfly {
 }
 
 /** Runs the command line and collects what it prints. */
-export async function runMayfly(env: Readonly<Record<string, string>>, ...parameters: string[]): Promise<Run> {
-  const child = spawn(program, parameters, { env, stdio: ["ignore", "pipe", "pipe"] });
+export function runMayfly(env: Readonly<Record<string, string>>, ...parameters: string[]): Promise<Run> {
+  return collect(spawn(program, parameters, { env, stdio: ["ignore", "pipe", "pipe"] }));
+}
+
+async function collect(child: ChildProcess): Promise<Run> {
   let stdout = "";
   let stderr = "";
-  child.stdout.on("data", (chunk: Buffer) => (stdout += chunk));
-  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk));
+  child.stdout!.on("data", (chunk: Buffer) => (stdout += chunk));
+  child.stderr!.on("data", (chunk: Buffer) => (stderr += chunk));
   const [code] = (await once(child, "close")) as [number | null];
   return { code, stdout, stderr };
 }

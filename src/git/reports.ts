@@ -67,7 +67,7 @@ async function putOff({ deploy: { store, clock }, log }: GitContext, due: GitRep
   const refused = error instanceof MayflyError && ["git_host_refused", "git_refused"].includes(error.code);
   if (refused && due.attempts + 1 >= refusalsMax) {
     log(`git: the host was not told that ${due.sha.slice(0, 7)} is ${state}: ${message}`);
-    await markReported(store, due.id, state);
+    await markReported(store, due.id, state, message);
     return;
   }
   const asked = error instanceof MayflyError ? error.details["retryAfterMs"] : undefined;

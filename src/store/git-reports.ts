@@ -110,9 +110,9 @@ export async function nextReportAt(store: Store, now: TimestampMs): Promise<Time
   return row === undefined || row.at === null ? null : Number(row.at);
 }
 
-/** The host knows this state now. */
-export async function markReported(store: Store, id: string, posted: string): Promise<void> {
-  await store.db.updateTable("git_reports").set({ posted, attempts: 0, error: null, due_at: 0 }).where("id", "=", id).execute();
+/** The host knows this state now; or, with an error, it will never. */
+export async function markReported(store: Store, id: string, posted: string, error: string | null = null): Promise<void> {
+  await store.db.updateTable("git_reports").set({ posted, attempts: 0, error, due_at: 0 }).where("id", "=", id).execute();
 }
 
 export async function setHostDeployment(store: Store, id: string, hostDeploymentId: string): Promise<void> {

@@ -4,13 +4,16 @@ import { DatabaseSync } from "node:sqlite";
 import { join } from "node:path";
 import { it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
+import { gitStoreConformance } from "./git.conformance.ts";
 import { openSqliteStore } from "./sqlite.ts";
 import { storeConformance } from "./store.conformance.ts";
 
-storeConformance("sqlite", () => {
+const fresh = () => {
   const path = join(scratchDirectory(), "mayfly.db");
   return { open: () => openSqliteStore({ path }) };
-});
+};
+storeConformance("sqlite", fresh);
+gitStoreConformance("sqlite", fresh);
 
 it("refuses a database of a newer version, and a file that is none", async () => {
   const directory = scratchDirectory();
