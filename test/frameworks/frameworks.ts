@@ -9,8 +9,9 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { request } from "undici";
 import { startMayfly } from "../mayfly.ts";
-import type { Mayfly, Reply } from "../server.ts";
+import { eventually, type Mayfly, type Reply } from "../server.ts";
 
 interface Check {
   /** Column of the table: `API route`. */
@@ -33,6 +34,8 @@ interface Starter {
   /** Package whose version the table shows. */
   readonly package: string;
   readonly checks: readonly Check[];
+  /** What takes more than one request. @returns what was checked */
+  readonly also?: (mayfly: Mayfly, url: string) => Promise<readonly string[]>;
 }
 
 const html = (body: RegExp): Pick<Check, "body" | "header"> => ({ body, header: ["content-type", /^text\/html/] });
@@ -110,6 +113,40 @@ const starters: Readonly<Record<string, Starter>> = {
     package: "",
     checks: [{ what: "JSON", path: "/", ...json(/"id":""/) }, user, publicFile, missing(/no such page/)],
   },
+  next: {
+    title: "Next.js (both routers)",
+    package: "next",
+    checks: [
+      { what: "server-side rendering", path: "/?q=Ada", ...html(/rendered for.*Ada/s), asset: /"(\/_next\/static\/[^"]+\.js)"/ },
+      { what: "pages router", path: "/legacy?q=Ada", ...html(/Pages router for.*Ada/s) },
+      { what: "dynamic route", path: "/users/7", ...html(/User.*7/s) },
+      { what: "route handler with body", path: "/api/echo", json: { a: [1] }, status: 201, ...json(/^\{"a":\[1\]\}$/) },
+      { what: "API route", path: "/api/users/7", ...json(/"id":"7"/) },
+      { what: "Edge route", path: "/api/edge?q=1", ...json(/"edge":"string","q":"1"/) },
+      { what: "static page", path: "/about", ...html(/About, static/) },
+      { what: "middleware's header", path: "/about", header: ["x-from-middleware", /yes/] },
+      { what: "middleware's redirect", path: "/guarded/x", status: 307, header: ["location", /\/about$/] },
+      { what: "redirects", path: "/old", status: 308, header: ["location", /\/about$/] },
+      { what: "rewrites", path: "/rewritten/9", ...html(/User.*9/s) },
+      { what: "headers", path: "/about", header: ["x-from-config", /yes/] },
+      { what: "notFound()", path: "/users/none", status: 404, body: /Next\.js has no such page/ },
+      { what: "next/image", path: "/_next/image?url=%2Fdot.png&w=64&q=75", header: ["content-type", /^image\//] },
+      publicFile,
+      missing(/Next\.js has no such page/),
+    ],
+    also: nextJourneys,
+  },
+  "next-base-path": {
+    title: "Next.js below a basePath",
+    package: "next",
+    checks: [
+      { what: "static page", path: "/docs/", ...html(/href="\/docs\/users\/7\/"/), asset: /"(\/docs\/_next\/static\/[^"]+\.js)"/ },
+      { what: "dynamic route", path: "/docs/users/7/", ...html(/User.*7/s) },
+      { what: "API route", path: "/docs/api/hello/", ...json(/"url":"\/api\/hello/) },
+      { what: "trailing slash", path: "/docs/users/7", status: 308, header: ["location", /\/docs\/users\/7\/$/] },
+      { what: "404", path: "/users/7/", status: 404 },
+    ],
+  },
   nuxt: {
     title: "Nuxt",
     package: "nuxt",
@@ -178,9 +215,10 @@ for (const name of names) {
       if (coldMs === null && reply.headers["x-mayfly-start"] === "cold") coldMs = performance.now() - begun;
     }
     const seconds = secondsOf(stderr);
-    const checked = starter.checks.map(({ what, asset }) => (asset === undefined ? what : `${what}, assets`)).join(", ");
+    const checked = starter.checks.map(({ what, asset }) => (asset === undefined ? what : `${what}, assets`));
+    if (starter.also !== undefined) checked.push(...(await starter.also(mayfly, url)));
     rows.push(
-      `| ${starter.title} | ${versionOf(name, starter)} | ${checked} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} |`,
+      `| ${starter.title} | ${versionOf(name, starter)} | ${[...new Set(checked)].join(", ")} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} |`,
     );
   });
 }
@@ -205,6 +243,54 @@ async function ask(server: Mayfly, url: string, check: Check): Promise<Reply> {
     assert.deepEqual([file.status, file.headers["x-vercel-cache"]], [200, "HIT"], asset);
   }
   return reply;
+}
+
+async function nextJourneys(server: Mayfly, url: string): Promise<readonly string[]> {
+  const timeAt = async (path: string): Promise<number> => {
+    const { status, text } = await server.fetch(url + path, { headers: { accept: "text/html" } });
+    assert.equal(status, 200, text);
+    return Number(/<time>(?:<!-- -->)?(\d+)/.exec(text)?.[1]);
+  };
+  const changes = async (path: string, from: number): Promise<void> => {
+    await eventually(`${path} is made anew`, async () => ((await timeAt(path)) > from ? true : null));
+  };
+  const revalidate = async (what: object): Promise<void> => {
+    const headers = { "content-type": "application/json" };
+    assert.equal((await server.fetch(`${url}/api/revalidate`, { method: "POST", headers, body: JSON.stringify(what) })).status, 200);
+  };
+  // Made at build time, and made by the first request; both are made anew when they are older than two seconds.
+  for (const path of ["/posts/first", "/posts/second"]) await changes(path, await timeAt(path));
+  const about = await timeAt("/about");
+  assert.equal(await timeAt("/about"), about, "what is static stays");
+  await revalidate({ path: "/about" });
+  await changes("/about", about);
+  const tagged = await timeAt("/tagged");
+  assert.equal(await timeAt("/tagged"), tagged, "what is static stays");
+  await revalidate({ tag: "now" });
+  await changes("/tagged", tagged);
+
+  const slow = await request(`${server.api}/slow`, { headers: { host: new URL(url).host, accept: "text/html" } });
+  let early = "";
+  for await (const chunk of slow.body) {
+    early += String(chunk);
+    if (early.includes("Waiting")) break;
+  }
+  assert.ok(early.includes("Early part") && !early.includes("Late part"), early);
+
+  const page = await server.fetch(`${url}/`);
+  const action = /name="(\$ACTION_ID_[^"]+)"/.exec(page.text)?.[1];
+  assert.ok(action !== undefined, page.text);
+  const form = new FormData();
+  form.set(action, "");
+  form.set("name", "Ada");
+  const encoded = new Response(form);
+  const done = await server.fetch(`${url}/`, {
+    method: "POST",
+    headers: { "content-type": encoded.headers.get("content-type")!, origin: url },
+    body: Buffer.from(await encoded.arrayBuffer()),
+  });
+  assert.deepEqual([done.status, /[^/]*$/.exec(String(done.headers["location"]))?.[0]], [303, "Ada"], done.text);
+  return ["ISR by time", "revalidatePath", "revalidateTag", "streaming", "server action"];
 }
 
 /** `Ready in 7.6 s`, as the command line tells it. */

@@ -1,3 +1,7 @@
 export default function About() {
-  return <h1>About, static</h1>;
+  return (
+    <h1>
+      About, static since <time>{Date.now()}</time>
+    </h1>
+  );
 }
