@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { scratchDirectory } from "../../test/scratch.ts";
 import { answer, openRecordingApi, refuse, type RecordingApi, type RecordingApiOptions } from "../client/recording-api.ts";
 
-const main = fileURLToPath(new URL("main.ts", import.meta.url));
+const main = fileURLToPath(new URL("main.js", import.meta.url));
 const url = "http://site-abc123def.localhost:3000";
 
 interface Run {

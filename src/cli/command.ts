@@ -17,7 +17,7 @@ export interface FlagSpec {
 
 export type Flags = Readonly<Record<string, FlagSpec>>;
 
-/** Environment variables, handed in: nothing in the CLI but main.ts sees the process. */
+/** Environment variables, handed in: nothing in the CLI but main.js sees the process. */
 export type Env = Readonly<Record<string, string | undefined>>;
 
 export interface Example {
