@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { openMayfly } from "../test/server.ts";
+import { benchBuilds, benchProjects, benchSharing } from "./builds.ts";
 import { benchBursts } from "./bursts.ts";
 import { benchColdStarts } from "./cold-starts.ts";
 import { benchDensity } from "./density.ts";
@@ -18,6 +19,9 @@ const scratch = mkdtempSync(join(tmpdir(), "mayfly-bench-"));
 
 const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
   deploys: () => withServer((mayfly, directory) => benchDeploys(mayfly, hello, directory)),
+  builds: () => withServer(benchBuilds),
+  projects: () => withServer(benchProjects),
+  sharing: () => withServer(benchSharing),
   cold: () => benchColdStarts(scratch),
   warm: () => withServer((mayfly, directory) => benchWarm(mayfly, hello, directory)),
   bursts: () => benchBursts(hello, scratch),

@@ -15,7 +15,9 @@ import { fileURLToPath } from "node:url";
 import { openApi } from "./api/api.ts";
 import type { BlobStore } from "./blobs/blob-store.ts";
 import { openDiskBlobs } from "./blobs/disk.ts";
+import { buildLimits, mayflyMounts } from "./build/build.ts";
 import { BuildCaches } from "./build/build-cache.ts";
+import { CompileCache } from "./build/compile-cache.ts";
 import { createToolchains, type Toolchains } from "./build/toolchain.ts";
 import { systemClock, type Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
@@ -322,11 +324,20 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
   const builds = join(data.directory, "builds");
   sweep(run);
   sweep(builds);
+  const compileCache = new CompileCache({
+    directory: join(data.directory, "compiled"),
+    sandboxes,
+    mounts: mayflyMounts,
+    limits: buildLimits(config),
+  });
+  opened.defer(() => compileCache.close());
+  void compileCache.prepare();
   const context: DeployContext = {
     ...data,
     config,
     sandboxes,
     toolchains: createToolchains({ directory: join(data.directory, "toolchains"), npmRegistry: config.npmRegistry }),
+    compileCache,
     caches: new BuildCaches({
       directory: join(data.directory, "build-caches"),
       laneBytesMax: config.buildCacheBytesMax,

@@ -17,11 +17,12 @@ import { MayflyError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import type { Deployment, Digest, EntrypointReport, FunctionSpec, Output, Route, SourceTree } from "../model.ts";
 import { randomId } from "../names.ts";
-import type { Sandbox, SandboxDriver, SandboxMount } from "../sandbox/sandbox.ts";
+import type { Sandbox, SandboxDriver, SandboxMount, SandboxSpec } from "../sandbox/sandbox.ts";
 import { bytesOf, type BuildCaches } from "./build-cache.ts";
 import { guestPaths } from "./builder.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
 import { npm } from "./install-plan.ts";
+import type { CompileCache } from "./compile-cache.ts";
 import { LogLines } from "./log-lines.ts";
 import { openDirectory, openTree, OutputFiles, type FilePlace } from "./output-files.ts";
 import { readOutput } from "./output.ts";
@@ -68,6 +69,8 @@ export interface BuildRequest {
   readonly sandboxes: SandboxDriver;
   readonly blobs: BlobStore;
   readonly toolchains: Toolchains;
+  /** Absent: every build compiles the worker anew. */
+  readonly compileCache?: Pick<CompileCache, "directory">;
   readonly config: Config;
   /** Directory for scratch directories, on a disk with room; made when absent. What is in it at start-up is left over. */
   readonly workRoot: string;
@@ -97,6 +100,12 @@ export interface Build {
 
 /** The package's root: what the worker is run from. */
 const mayflyDirectory = resolve(import.meta.dirname, "../..");
+/** What every build sandbox sees of Mayfly. */
+export const mayflyMounts: readonly SandboxMount[] = ["src", "node_modules", "package.json"].map((name) => ({
+  source: join(mayflyDirectory, name),
+  target: `${guestPaths.mayfly}/${name}`,
+  writable: false,
+}));
 const messageBytesMax = 65_536;
 const reportBytesMax = 64 * 1024 * 1024;
 const diskCheckMs = 500;
@@ -295,6 +304,16 @@ async function findUnchanged(paths: ReadonlySet<string>, tree: SourceTree, files
 
 const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
+/** All cores when nobody else wants them: a build's weight is low (sandbox/limits.ts). */
+export function buildLimits(config: Config): Pick<SandboxSpec, "limits" | "tmpBytes" | "processesMax" | "openFilesMax"> {
+  return {
+    limits: { memoryMB: config.buildMemoryMB, cpuByMemory: false },
+    tmpBytes: config.tmpBytesMax,
+    processesMax: config.processesMax,
+    openFilesMax: config.buildOpenFilesMax,
+  };
+}
+
 /** Resolves when the worker is done and everything it started is gone. */
 async function runSandbox(
   request: BuildRequest,
@@ -304,14 +323,9 @@ async function runSandbox(
 ): Promise<void> {
   const { config, sandboxes, signal } = request;
   const managers = managersOf(planned);
-  const mounts: SandboxMount[] = [
-    { source: scratch, target: guestPaths.scratch, writable: true },
-    ...["src", "node_modules", "package.json"].map((name) => ({
-      source: join(mayflyDirectory, name),
-      target: `${guestPaths.mayfly}/${name}`,
-      writable: false,
-    })),
-  ];
+  const compiled = request.compileCache?.directory ?? null;
+  const mounts: SandboxMount[] = [{ source: scratch, target: guestPaths.scratch, writable: true }, ...mayflyMounts];
+  if (compiled !== null) mounts.push({ source: compiled, target: guestPaths.compiled, writable: false });
   for (const manager of managers) {
     mounts.push({
       source: await request.toolchains.directory(manager),
@@ -322,7 +336,13 @@ async function runSandbox(
   if (signal.aborted) throw new MayflyError("canceled");
   const sandbox = await sandboxes.create({
     purpose: "build",
-    argv: ["/var/lang/bin/node", `${guestPaths.mayfly}/src/build/worker.ts`, guestPaths.repository, guestPaths.report],
+    argv: [
+      "/var/lang/bin/node",
+      `${guestPaths.mayfly}/src/build/worker-start.js`,
+      compiled === null ? "" : guestPaths.compiled,
+      guestPaths.repository,
+      guestPaths.report,
+    ],
     env: {
       PATH: [
         ...managers.map((manager) => `${guestPaths.toolchains}/${manager.name}/bin`),
@@ -342,10 +362,7 @@ async function runSandbox(
     },
     cwd: guestPaths.scratch,
     mounts,
-    limits: { memoryMB: config.buildMemoryMB, cpuByMemory: false },
-    tmpBytes: config.tmpBytesMax,
-    processesMax: config.processesMax,
-    openFilesMax: config.buildOpenFilesMax,
+    ...buildLimits(config),
     network: "internet",
   });
   const output = Promise.all([lines.follow(sandbox.stdout, "stdout"), lines.follow(sandbox.stderr, "stderr")]);

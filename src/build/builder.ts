@@ -132,6 +132,8 @@ export const guestPaths = {
   /** What package managers fetch. */
   downloads: "/vercel/downloads",
   mayfly: "/var/mayfly",
+  /** The worker as V8 has compiled it. */
+  compiled: "/var/compiled",
   toolchains: "/var/toolchains",
   /** Where the worker leaves its BuildReport as JSON. */
   report: "/vercel/report.json",

@@ -7,11 +7,10 @@
  * packages are the same. Invariant: in doubt it is built. A hit that is not true would be a bug, a miss costs a second.
  */
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import type { Digest, FunctionSpec, Output, SourceTree } from "../model.ts";
+import { builderDigest } from "./builder-digest.ts";
 import type { BuildReport, BuildStep, PlannedJob, StepReport } from "./builder.ts";
 
 /** What a build leaves for the next one. A blob, as JSON. */
@@ -88,18 +87,6 @@ const harmlessScripts = new Set([
   "utf-8-validate",
   "workerd",
 ]);
-
-/** Digest of the code that builds: another platform, other outputs. */
-const builderDigest = (() => {
-  const hash = createHash("sha256").update(`${process.versions.node} ${process.arch}`);
-  const root = resolve(import.meta.dirname, "../..");
-  for (const directory of ["src/build", "src/runtime"]) {
-    for (const name of readdirSync(join(root, directory)).sort()) {
-      if (/\.[jt]s$/.test(name) && !name.endsWith(".test.ts")) hash.update(`\n${name}\n`).update(readFileSync(join(root, directory, name)));
-    }
-  }
-  return hash.update(readFileSync(join(root, "package-lock.json"))).digest("hex");
-})();
 
 export function keysOf({ tree, sourceDigest, job, environmentDigest, config }: KeyFacts): BuildKeys {
   const base = digestOf([

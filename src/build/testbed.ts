@@ -14,7 +14,8 @@ import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { openOciSandboxes } from "../sandbox/oci.ts";
 import { openProcessSandboxes } from "../sandbox/process.ts";
 import { BuildCaches } from "./build-cache.ts";
-import { runBuild } from "./build.ts";
+import { CompileCache } from "./compile-cache.ts";
+import { buildLimits, mayflyMounts, runBuild } from "./build.ts";
 import type { Build, BuildResult } from "./build.ts";
 import { planBuild } from "./plan.ts";
 import type { Plan } from "./plan.ts";
@@ -94,6 +95,13 @@ export async function openTestbed(): Promise<Testbed> {
   const isOci = loadConfig({}, process.env).sandbox === "oci";
   const sandboxes: SandboxDriver = isOci ? await openOciSandboxes(options) : await openProcessSandboxes(options);
   const workRoot = join(data, "builds");
+  const compileCache = new CompileCache({
+    directory: join(data, "compiled"),
+    sandboxes,
+    mounts: mayflyMounts,
+    limits: buildLimits(loadConfig({}, {})),
+  });
+  await compileCache.prepare();
   const registry = npmRegistry();
   const base = { ...loadConfig({}, {}), npmRegistry: registry };
   const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry });
@@ -142,6 +150,7 @@ export async function openTestbed(): Promise<Testbed> {
         sandboxes,
         blobs,
         toolchains,
+        compileCache,
         config: { ...base, ...options.config },
         workRoot,
         log: (line) => log.push(line),

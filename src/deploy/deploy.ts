@@ -7,6 +7,7 @@ import type { BlobStore } from "../blobs/blob-store.ts";
 import { runBuild, type Build, type BuildResult } from "../build/build.ts";
 import { planBuild, type Plan } from "../build/plan.ts";
 import type { BuildCaches } from "../build/build-cache.ts";
+import type { CompileCache } from "../build/compile-cache.ts";
 import { readRecord, storeRecord, type BuildRecord } from "../build/reuse.ts";
 import type { Toolchains } from "../build/toolchain.ts";
 import type { Clock } from "../clock.ts";
@@ -36,6 +37,7 @@ export interface DeployContext {
   readonly sandboxes: SandboxDriver;
   readonly toolchains: Toolchains;
   readonly caches: BuildCaches;
+  readonly compileCache: CompileCache;
   /** Scratch space of builds. */
   readonly workRoot: string;
 }
@@ -113,6 +115,7 @@ async function buildStep(
     sandboxes,
     blobs,
     toolchains,
+    compileCache: context.compileCache,
     config,
     workRoot,
     clock,
