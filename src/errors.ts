@@ -29,7 +29,6 @@ const rows = {
   MIDDLEWARE_INVOCATION_FAILED: { status: 500, sentence: "The middleware of this deployment has crashed. Its log has the reason." },
   ROUTE_TIMEOUT: { status: 500, sentence: "A route of this deployment took too long to match this address." },
   TRANSFER_ENCODING_UNSUPPORTED: { status: 501, sentence: "Request bodies may be chunked, but not encoded in another way." },
-  FUNCTION_OUT_OF_MEMORY: { status: 502, sentence: "The Function needed more memory than it may have." },
   FUNCTION_RESPONSE_INVALID: { status: 502, sentence: "The Function did not answer with valid HTTP." },
   NO_RESPONSE_FROM_FUNCTION: { status: 502, sentence: "The Function ended without a response." },
   MIDDLEWARE_INVOCATION_TIMEOUT: { status: 504, sentence: "The middleware of this deployment did not answer in time." },
@@ -128,11 +127,12 @@ export class MayflyError extends Error {
   /** More fields for the API's `{"error":{…}}`. */
   readonly details: Readonly<Record<string, unknown>>;
 
-  constructor(code: ErrorCode, message?: string, options: { cause?: unknown; details?: Record<string, unknown> } = {}) {
+  /** @param options.status in the place of the table's */
+  constructor(code: ErrorCode, message?: string, options: { cause?: unknown; details?: Record<string, unknown>; status?: number } = {}) {
     super(message ?? rows[code].sentence, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "MayflyError";
     this.code = code;
-    this.status = rows[code].status;
+    this.status = options.status ?? rows[code].status;
     this.details = options.details ?? {};
   }
 }

@@ -162,20 +162,20 @@ for (const driver of await openTestDrivers()) {
     });
 
     it("gives up idle instances, cheapest first, when memory is scarce, but never all room", async () => {
-      await using stage = await Stage.open(driver, { functionsMemoryBudgetMB: 400 });
+      await using stage = await Stage.open(driver, { functionsMemoryBudgetMB: 620 });
       const functions: TestFunction[] = [];
       for (let n = 0; n < 3; n++) {
         // Lots of memory of its own, whatever the driver counts.
         functions.push(
           await stage.deploy({
-            "index.js": `const kept = Buffer.alloc(100e6, 1); module.exports = (req, res) => res.end(String(kept.length + ${n}));`,
+            "index.js": `const kept = Buffer.alloc(200e6, 1); module.exports = (req, res) => res.end(String(kept.length + ${n}));`,
           }),
         );
       }
       const call = async (n: number): Promise<string> => {
         const { start } = await stage.call(functions[n]!);
         await until(() => stage.pools.status.resting === stage.pools.status.instances);
-        await until(() => stage.pools.status.memoryMB / stage.pools.status.instances > 90);
+        await until(() => stage.pools.status.memoryMB / stage.pools.status.instances > 190);
         stage.clock.advance(10);
         return start;
       };
@@ -185,7 +185,7 @@ for (const driver of await openTestDrivers()) {
       await call(2);
       await until(() => {
         stage.clock.advance(1000);
-        return stage.pools.status.memoryMB <= 400;
+        return stage.pools.status.memoryMB <= 620;
       });
       const { instances } = stage.pools.status;
       assert.ok(instances >= 2 && instances <= 3, `${instances} instances`);

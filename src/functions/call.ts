@@ -58,8 +58,17 @@ export class Call implements RunningInvocation {
 
   fail(error: MayflyError): void {
     if (this.#over) return;
-    this.#over = true;
     this.#onFail(this, error);
+    this.#end(error);
+  }
+
+  /** As {@link fail}, when nothing was tried: it costs nothing. */
+  refuse(error: MayflyError): void {
+    if (!this.#over) this.#end(error);
+  }
+
+  #end(error: MayflyError): void {
+    this.#over = true;
     // What fails at once fails after `invoke` has returned.
     queueMicrotask(() => {
       if (!this.#canceled) this.#sink.fail(error);

@@ -18,6 +18,11 @@ export interface Invocation {
   readonly headers: readonly string[];
   /** null: no body. Its size is the gateway's to limit. */
   readonly body: BodySource | null;
+  /**
+   * The protocol that the client asks to go on with (`websocket`); it has a body then. When the Function agrees, the head has
+   * status 101; from then on `data` is what it sends and the body, read only now, what the client sends, until either ends.
+   */
+  readonly upgrade?: string;
 }
 
 /** Bytes of a request on their way in. Nothing comes before `read`, which is called once at most. */

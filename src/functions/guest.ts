@@ -28,6 +28,7 @@ export interface GuestEnd {
   readonly code: ErrorCode;
   /** For the log: `exit code 1`. */
   readonly reason: string;
+  readonly outOfMemory?: boolean;
 }
 
 /** A guest that closed its channels gets so long to be seen exiting, so that the reason is known. */
@@ -115,6 +116,11 @@ export class Guest {
     return this.#state === "loaded" && !this.#wire.broken;
   }
 
+  /** It can hear a goodbye. */
+  get listening(): boolean {
+    return this.#state === "loaded";
+  }
+
   /** @throws MayflyError BAD_REQUEST, when nothing was sent */
   send(request: WireRequest, reader: WireReader): void {
     this.#wire.send(request, reader);
@@ -123,6 +129,11 @@ export class Guest {
   /** The reader takes more of the response. */
   resume(): void {
     this.#wire.resume();
+  }
+
+  /** The client of an upgrade has gone. */
+  hangUp(): void {
+    this.#wire.hangUp();
   }
 
   /** Nobody wants the rest of what it answers. It is of no further use. */
@@ -206,8 +217,9 @@ export class Guest {
   #ended(end: SandboxEnd): void {
     // 128 + SIGABRT: how Node ends when its heap is full.
     const heapFull = this.#heapExhausted && (end.exitCode === 134 || end.exitCode === null);
-    if (end.reason === "out-of-memory" || heapFull) this.#end({ code: "FUNCTION_OUT_OF_MEMORY", reason: "out of memory" });
-    else if (end.exitCode === 0) this.#end({ code: "NO_RESPONSE_FROM_FUNCTION", reason: "exit code 0" });
+    if (end.reason === "out-of-memory" || heapFull) {
+      this.#end({ code: "FUNCTION_INVOCATION_FAILED", reason: "out of memory", outOfMemory: true });
+    } else if (end.exitCode === 0) this.#end({ code: "NO_RESPONSE_FROM_FUNCTION", reason: "exit code 0" });
     else this.#end({ code: "FUNCTION_INVOCATION_FAILED", reason: end.exitCode === null ? "it ended" : `exit code ${end.exitCode}` });
   }
 

@@ -74,8 +74,6 @@ export class Instance {
   #sentMs = 0;
   /** It was sent to the guest. */
   #sent = false;
-  /** Its response is complete. */
-  #answeredAll = false;
   /** Request and response are through. */
   #done = false;
   /** The guest said that nothing is pending. */
@@ -85,10 +83,7 @@ export class Instance {
   readonly #reader: WireReader = {
     head: (status, headers) => this.#onHead(status, headers),
     data: (chunk) => this.#call?.data(chunk) ?? true,
-    end: () => {
-      this.#answeredAll = true;
-      this.#call?.end();
-    },
+    end: () => this.#call?.end(),
     done: () => this.#onDone(),
     // The connection cannot be used again.
     abandoned: () => this.#cutOff(),
@@ -158,7 +153,7 @@ export class Instance {
   /**
    * Boots a guest into this Function; the instance is free afterwards, or retired.
    * @param guest running or frozen, ready or about to be
-   * @throws MayflyError FUNCTION_INVOCATION_FAILED, FUNCTION_OUT_OF_MEMORY, FUNCTION_INVOCATION_TIMEOUT, FUNCTION_UNAVAILABLE, …
+   * @throws MayflyError FUNCTION_INVOCATION_FAILED, FUNCTION_INVOCATION_TIMEOUT, FUNCTION_UNAVAILABLE, …
    */
   async boot(guest: Promise<Guest>, bundle: Promise<BundleLease>): Promise<void> {
     const { spec, loadMsMax, clock } = this.#options;
@@ -210,7 +205,8 @@ export class Instance {
       this.#fail(end);
       throw new MayflyError(
         end.code === "NO_RESPONSE_FROM_FUNCTION" ? "FUNCTION_INVOCATION_FAILED" : end.code,
-        this.#text(`ended while it was loaded: ${end.reason}`),
+        this.#text(end.outOfMemory === true ? this.#sentence(end) : `ended while it was loaded: ${end.reason}`),
+        statusOf(end),
       );
     });
     over.catch(() => {});
@@ -244,7 +240,7 @@ export class Instance {
     this.#state = "busy";
     this.#invocationId = call.invocation.id;
     this.#call = call;
-    this.#sent = this.#answeredAll = this.#done = this.#idleSaid = this.#idle = false;
+    this.#sent = this.#done = this.#idleSaid = this.#idle = false;
     call.start = start;
     call.onCancel = this.#onCancel;
     if (this.#frozen) void this.#thaw(call);
@@ -305,9 +301,11 @@ export class Instance {
 
   readonly #onResume = (): void => this.#guest!.resume();
 
-  /** The client has gone. */
+  /** The client has gone: what it asked for is done all the same, and the instance is as good as before. */
   readonly #onCancel = (): void => {
-    if (this.#sent && !this.#answeredAll) this.#cutOff();
+    if (!this.#sent) return;
+    if (this.#call?.invocation.upgrade === undefined) this.#guest!.resume();
+    else this.#guest!.hangUp();
   };
 
   #cutOff(): void {
@@ -424,7 +422,7 @@ export class Instance {
   /** Lets the Function hear SIGTERM; returns when its process has ended or the time is over. */
   async #sayGoodbye(graceMs: number): Promise<void> {
     const guest = this.#guest!;
-    if (!guest.usable) return;
+    if (!guest.listening) return;
     const over = Promise.withResolvers<void>();
     this.#cutGrace = over.resolve;
     const cancel = this.#options.clock.after(graceMs, over.resolve);
@@ -462,13 +460,16 @@ export class Instance {
 
   #free(): void {
     if (this.#state !== "busy") return;
-    if (!this.#guest!.usable) return this.kill();
+    const upgraded = this.#call?.invocation.upgrade !== undefined;
+    if (!this.#guest!.usable && !upgraded) return this.kill();
     this.#busyMs = performance.now() - this.#sentMs;
     this.#options.meter.end();
     this.#guest!.flushLines();
     this.#call = undefined;
     this.#state = "free";
-    this.onFree();
+    // An upgrade has used up its connection.
+    if (this.#guest!.usable) this.onFree();
+    else this.retire();
   }
 
   /** The guest is over, or its time is. */
@@ -476,21 +477,27 @@ export class Instance {
     if (this.#state === "retired") return;
     this.#options.meter.fail();
     const idle = this.#call === undefined;
-    const error = new MayflyError(end.code, this.#text(sentence(end)));
+    const words = this.#sentence(end);
+    const error = new MayflyError(end.code, this.#text(words), statusOf(end));
     if (end.code !== "FUNCTION_INVOCATION_TIMEOUT") this.#crash = error;
     if (this.#sent) this.#call?.fail(error);
     const invocationId = this.#invocationId;
     const booting = this.#state === "booting";
     this.kill();
     // An instance that ends between two invocations harms nobody; what ends while booting is reported by boot().
-    if (booting || (idle && end.code === "NO_RESPONSE_FROM_FUNCTION")) return;
-    void this.gone.then(() => this.#system(`The Function ${sentence(end)} (${end.code})`, invocationId));
+    if (booting || ((idle || this.#done) && end.code === "NO_RESPONSE_FROM_FUNCTION")) return;
+    void this.gone.then(() => this.#system(`The Function ${words} (${end.code})`, invocationId));
   }
 
   // ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #text(what: string): string {
     return `The Function "${this.#options.spec.name}" ${what}.`;
+  }
+
+  #sentence(end: GuestEnd): string {
+    if (end.outOfMemory === true) return `ran out of memory: it needed more than its ${this.#options.spec.memoryMB} MB`;
+    return sentences[end.code]?.(end.reason) ?? end.reason;
   }
 
   #system(text: string, invocationId?: string): void {
@@ -515,8 +522,8 @@ export class Instance {
 
 const sentences: Partial<Record<ErrorCode, (reason: string) => string>> = {
   FUNCTION_INVOCATION_FAILED: (reason) => `has crashed: ${reason}`,
-  FUNCTION_OUT_OF_MEMORY: () => "needed more memory than it may have",
   NO_RESPONSE_FROM_FUNCTION: (reason) => `ended without a response: ${reason}`,
 };
 
-const sentence = (end: GuestEnd): string => sentences[end.code]?.(end.reason) ?? end.reason;
+/** What the platform stopped is 502, what stopped itself 500. */
+const statusOf = (end: GuestEnd): { status?: number } => (end.outOfMemory === true ? { status: 502 } : {});

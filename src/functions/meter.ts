@@ -24,7 +24,6 @@ const nothing: UsageAmounts = { invocations: 0, errors: 0, coldStarts: 0, wallMs
 /** Failures of the Function's own; others, as a full queue, are the platform's and cost nothing. */
 const ownFailures: ReadonlySet<ErrorCode> = new Set([
   "FUNCTION_INVOCATION_FAILED",
-  "FUNCTION_OUT_OF_MEMORY",
   "FUNCTION_INVOCATION_TIMEOUT",
   "FUNCTION_RESPONSE_INVALID",
   "NO_RESPONSE_FROM_FUNCTION",

@@ -141,7 +141,7 @@ export class Pool {
   /** Gives it to an instance, or lets it wait for one. */
   #place(call: Call): void {
     if (call.over) return;
-    if (this.#closing) return call.fail(new MayflyError("SHUTTING_DOWN"));
+    if (this.#closing) return call.refuse(new MayflyError("SHUTTING_DOWN"));
     const { clock, freezeDelayMs, queueMax } = this.#options;
     const nowMs = clock.now();
     this.#brisk = freezeDelayMs > 0 && nowMs - this.#lastFreeMs <= freezeDelayMs;
@@ -151,9 +151,9 @@ export class Pool {
     // Nothing can become free, and nothing is booted.
     if (this.#instances.size === 0 && backOff.leftMs(nowMs) > 0) {
       this.#options.onChange(this);
-      return call.fail(backOff.refusal(nowMs));
+      return call.refuse(backOff.refusal(nowMs));
     }
-    if (this.#waiting.length >= queueMax) return call.fail(this.#throttle(call.invocation, nowMs));
+    if (this.#waiting.length >= queueMax) return call.refuse(this.#throttle(call.invocation, nowMs));
     this.#wait(call, nowMs);
   }
 
@@ -196,7 +196,7 @@ export class Pool {
       this.#cancelOverdue = undefined;
       const beforeMs = clock.now() - queueWaitMsMax;
       while (this.#waiting.length > 0 && this.#waiting[0]!.waitsSinceMs <= beforeMs) {
-        this.#waiting.shift()!.fail(
+        this.#waiting.shift()!.refuse(
           new MayflyError("FUNCTION_UNAVAILABLE", `No instance was free within ${queueWaitMsMax} ms.`, {
             details: { retryAfterS: retryWhenUnavailableS },
           }),
@@ -359,7 +359,7 @@ export class Pool {
     this.#closing = true;
     this.#cancelRecheck?.();
     this.#cancelOverdue?.();
-    for (const call of this.#waiting.splice(0)) call.fail(new MayflyError("SHUTTING_DOWN"));
+    for (const call of this.#waiting.splice(0)) call.refuse(new MayflyError("SHUTTING_DOWN"));
     for (const instance of this.#instances) if (instance.state !== "busy") instance.retire();
   }
 

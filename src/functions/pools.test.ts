@@ -203,7 +203,7 @@ for (const driver of await openTestDrivers()) {
         ["/reject", "FUNCTION_INVOCATION_FAILED", /Error: rejected on purpose/],
         ["/exit", "NO_RESPONSE_FROM_FUNCTION", null],
         ["/exit3", "FUNCTION_INVOCATION_FAILED", null],
-        ["/heap", "FUNCTION_OUT_OF_MEMORY", null],
+        ["/heap", "FUNCTION_INVOCATION_FAILED", /heap out of memory/],
       ];
       for (const [url, expected, text] of cases) {
         await assert.rejects(stage.call(f, { url, id: url }), code(expected), url);
@@ -330,24 +330,43 @@ for (const driver of await openTestDrivers()) {
       }
     });
 
-    it("cuts off the invocation of a client that has gone", async () => {
+    it("lets a Function finish for a client that has gone, and is ready for the next", async () => {
       await using stage = await Stage.open(driver);
       const f = await stage.deploy({
         "index.js": `
           let count = 0;
-          module.exports = (req, res) => {
-            if (req.url === "/hang") return void console.log("hangs");
-            res.end(String(++count));
+          module.exports = async (req, res) => {
+            count++;
+            if (req.url === "/save") {
+              console.log("begun");
+              await new Promise((resolve) => setTimeout(resolve, 200));
+              console.log("saved");
+            }
+            res.end(String(count));
           };`,
       });
       assert.equal((await stage.call(f)).text, "1");
       const client = new AbortController();
-      const hanging = stage.begin(f, { url: "/hang", signal: client.signal });
+      const saving = stage.begin(f, { url: "/save", signal: client.signal });
+      await stage.log(f, (all) => all.length > 0);
+      client.abort();
+      await assert.rejects(saving);
+      await stage.log(f, (all) => all.some((line) => line.text === "saved"));
+      await restful(stage);
+      assert.equal((await stage.call(f)).text, "3");
+    });
+
+    it("ends what runs for a client that has gone when its time is over", async () => {
+      await using stage = await Stage.open(driver);
+      const f = await stage.deploy({ "index.js": "module.exports = (req, res) => void console.log('hangs');" }, { maxDurationS: 5 });
+      const client = new AbortController();
+      const hanging = stage.begin(f, { signal: client.signal });
       await stage.log(f, (all) => all.length > 0);
       client.abort();
       await assert.rejects(hanging);
+      assert.equal(stage.pools.status.instances, 1);
+      stage.clock.advance(5000);
       assert.equal(stage.pools.status.instances, 0);
-      assert.equal((await stage.call(f)).text, "1");
     });
 
     it("ascribes lines to invocations, cuts long ones, and takes what has no newline", async () => {

@@ -41,6 +41,7 @@ export class ResponseParser {
   readonly #reader: ResponseReader;
   #state: ParseState = "none";
   #method = "";
+  #upgrade = false;
   #headBuffer: Buffer | undefined;
   #headLength = 0;
   #informational = 0;
@@ -55,10 +56,11 @@ export class ResponseParser {
     this.#reader = reader;
   }
 
-  /** The answer to a request with this method comes next. Only when none is under way. */
-  expect(method: string): void {
+  /** The answer to a request with this method comes next; it may have status 101 if an `upgrade` was asked for. Only when none is under way. */
+  expect(method: string, upgrade: boolean): void {
     this.#state = "head";
     this.#method = method;
+    this.#upgrade = upgrade;
     this.#informational = 0;
   }
 
@@ -172,6 +174,11 @@ export class ResponseParser {
         continue;
       }
       headers.push(name, value);
+    }
+    if (status === 101 && this.#upgrade) {
+      this.#state = "until-close";
+      this.#reader.head(status, headers);
+      return undefined;
     }
     if (status < 200) {
       this.#informational++;

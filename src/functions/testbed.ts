@@ -54,6 +54,7 @@ export interface CallOptions {
   readonly headers?: readonly string[];
   readonly body?: Readable | string;
   readonly signal?: AbortSignal;
+  readonly upgrade?: string;
 }
 
 export interface StageOptions {
@@ -185,6 +186,7 @@ export class Stage {
         method: options.method ?? (body === undefined ? "GET" : "POST"),
         url: options.url ?? "/",
         headers: ["host", "test.localhost", ...length, ...(options.headers ?? [])],
+        ...(options.upgrade === undefined ? {} : { upgrade: options.upgrade }),
         body: body === undefined ? null : sourceOf(typeof body === "string" ? Readable.from([Buffer.from(body)]) : body),
       },
       {

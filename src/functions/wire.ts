@@ -10,7 +10,7 @@ import type { BodyReader, BodySource, Invocation } from "./functions.ts";
 import { ResponseParser } from "./response-parser.ts";
 
 /** What is sent of an invocation. */
-export type WireRequest = Pick<Invocation, "id" | "method" | "url" | "headers" | "body">;
+export type WireRequest = Pick<Invocation, "id" | "method" | "url" | "headers" | "body" | "upgrade">;
 
 /** Whoever takes an answer. */
 export interface WireReader {
@@ -55,6 +55,8 @@ export class Wire {
   readonly #onBreak: (broken: WireBreak) => void;
   readonly #parser: ResponseParser;
   #reader: WireReader | undefined;
+  /** What the client sends when an upgrade is agreed on. */
+  #upgrade: BodySource | undefined;
   #sent = true;
   #answered = true;
   #broken = false;
@@ -64,7 +66,10 @@ export class Wire {
     this.#stream = stream;
     this.#onBreak = onBreak;
     this.#parser = new ResponseParser(headBytesMax, {
-      head: (status, headers) => this.#reader?.head(status, headers),
+      head: (status, headers) => {
+        this.#reader?.head(status, headers);
+        if (status === 101) this.#joinUp();
+      },
       data: (chunk) => {
         if (this.#reader?.data(chunk) === false) stream.pause();
       },
@@ -94,10 +99,11 @@ export class Wire {
     const { text, framing } = requestHead(request);
     this.#reader = reader;
     this.#answered = false;
-    this.#sent = request.body === null;
-    this.#parser.expect(request.method);
+    this.#upgrade = request.upgrade === undefined ? undefined : (request.body ?? undefined);
+    this.#sent = request.body === null || request.upgrade !== undefined;
+    this.#parser.expect(request.method, request.upgrade !== undefined);
     this.#stream.write(text, "latin1");
-    if (request.body === null) return;
+    if (request.body === null || request.upgrade !== undefined) return;
     request.body.read(
       new BodyWriter(this.#stream, request.body, framing, {
         wanted: () => this.#reader === reader,
@@ -108,6 +114,26 @@ export class Wire {
         lost: () => this.#reader?.abandoned(),
       }),
     );
+  }
+
+  /** From now on bytes pass as they are, until either side ends. */
+  #joinUp(): void {
+    const stream = this.#stream;
+    const source = this.#upgrade!;
+    source.read({
+      onData(chunk) {
+        if (stream.write(chunk)) return;
+        source.pause();
+        stream.once("drain", () => source.resume());
+      },
+      onEnd: () => void stream.end(),
+      onError: () => void stream.destroy(),
+    });
+  }
+
+  /** The client of an upgrade has gone. */
+  hangUp(): void {
+    if (this.#upgrade !== undefined) this.#stream.destroy();
   }
 
   /** The reader takes more. */
@@ -139,6 +165,8 @@ export class Wire {
     if (this.#broken) return;
     this.#broken = true;
     this.#parser.close();
+    // An upgrade uses the connection up: to close it is how it ends.
+    if (this.#upgrade !== undefined && this.#answered) return;
     this.#break({ why: "closed", message: "the connection is closed" });
   }
 
@@ -151,8 +179,8 @@ export class Wire {
 type Framing = number | "chunked";
 
 function requestHead(request: WireRequest): { text: string; framing: Framing } {
-  const { method, url, headers, body } = request;
-  if (!tokenPattern.test(method) || !targetPattern.test(url)) throw new MayflyError("BAD_REQUEST");
+  const { method, url, headers, body, upgrade = "none" } = request;
+  if (!tokenPattern.test(upgrade) || !tokenPattern.test(method) || !targetPattern.test(url)) throw new MayflyError("BAD_REQUEST");
   let text = `${method} ${url} HTTP/1.1\r\n${invocationHeader}: ${request.id}\r\n`;
   let framing: Framing = "chunked";
   for (let index = 0; index + 1 < headers.length; index += 2) {
@@ -168,6 +196,7 @@ function requestHead(request: WireRequest): { text: string; framing: Framing } {
     }
     text += `${name}: ${value}\r\n`;
   }
+  if (request.upgrade !== undefined) return { text: `${text}connection: upgrade\r\nupgrade: ${request.upgrade}\r\n\r\n`, framing };
   text += body !== null && framing === "chunked" ? "transfer-encoding: chunked\r\n\r\n" : "\r\n";
   return { text, framing };
 }

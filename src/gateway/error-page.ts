@@ -34,7 +34,6 @@ const hints: Partial<Record<ErrorCode, string>> = {
   DEPLOYMENT_NOT_READY: "“mayfly inspect” shows how far it is, “mayfly logs” what its build says.",
   FUNCTION_INVOCATION_FAILED: "If this is your deployment, “mayfly logs” has what the Function wrote; search it for the id below.",
   FUNCTION_INVOCATION_TIMEOUT: "If this is your deployment, “mayfly logs” has what the Function wrote; search it for the id below.",
-  FUNCTION_OUT_OF_MEMORY: "If this is your deployment, give the Function more memory in vercel.json.",
   FUNCTION_PAYLOAD_TOO_LARGE: "Larger files should be sent straight to where they are stored.",
 };
 

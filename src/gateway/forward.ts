@@ -80,6 +80,8 @@ export class Forward {
     const tooLarge = (): MayflyError => this.#tooLarge(exchange, answer.manifest, spec, bodyLength);
     if (passesBody && bodyLength !== null && bodyLength > this.#bodyBytesMax) throw tooLarge();
 
+    // Other protocols than this are between client and platform.
+    const upgrades = exchange.request.upgrade === "websocket" && exchange.method === "GET" && !passesBody;
     const begunMs = this.#clock.now();
     const answered = new Promise<void>((resolve, reject) => {
       const forwarding = new Forwarding(exchange, answer, resolve, reject);
@@ -90,7 +92,9 @@ export class Forward {
         method: exchange.method,
         url: answer.url,
         headers: functionHeaders(exchange, answer),
-        body: passesBody ? new LimitedBody(exchange, this.#bodyBytesMax, () => forwarding.refuse(tooLarge)) : null,
+        // After an upgrade: what the client sends, without a limit but the invocation's time.
+        body: passesBody || upgrades ? new LimitedBody(exchange, this.#bodyBytesMax, () => forwarding.refuse(tooLarge)) : null,
+        ...(upgrades ? { upgrade: "websocket" } : {}),
       });
     });
     try {

@@ -27,6 +27,8 @@ let loaded = false;
 let handler = (_request, response) => void response.writeHead(503).end();
 /** @type {Socket | undefined} */
 let requests;
+/** The request connection belongs to the Function. */
+let upgraded = false;
 
 // ── control ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -74,6 +76,7 @@ async function load(message) {
     Object.assign(process.env, message.env);
     process.argv[1] = `${message.root}/${message.handler}`;
     handler = await loadHandler(message);
+    if ("server" in handler) passUpgrades(/** @type {import("node:http").Server} */ (handler.server));
   } catch (error) {
     console.error(error);
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
@@ -95,18 +98,47 @@ server.timeout = 0;
 
 /** @param {IncomingMessage} request @param {ServerResponse} response */
 function onRequest(request, response) {
-  const [, invocation = ""] = request.rawHeaders.splice(0, 2);
-  delete request.headers[invocationHeader];
-
+  const invocation = takeInvocation(request);
   const context = new RequestContext(request);
   // An answer after the answer: the first stands, the error is logged.
   response.on("error", (error) => console.error(error));
-  response.on("close", () => {
-    if (!loaded) return;
-    if (context.busy) void context.settled().then(() => say({ type: "idle", invocation }));
-    else say({ type: "idle", invocation });
-  });
+  response.on("close", () => sayIdle(context, invocation));
   runInContext(context, () => void answer(request, response));
+}
+
+/** @param {IncomingMessage} request */
+function takeInvocation(request) {
+  // First: the headers are made of the raw ones when they are first asked for.
+  delete request.headers[invocationHeader];
+  const [, invocation = ""] = request.rawHeaders.splice(0, 2);
+  return invocation;
+}
+
+/** As soon as nothing is pending. @param {RequestContext} context @param {string} invocation */
+function sayIdle(context, invocation) {
+  if (!loaded) return;
+  if (context.busy) void context.settled().then(() => say({ type: "idle", invocation }));
+  else say({ type: "idle", invocation });
+}
+
+/**
+ * Lets the listeners of a Function's own server have upgrades (WebSockets), as soon as there are any. The connection is
+ * theirs from then on: it is used up when it closes, and the host retires this process.
+ * @param {import("node:http").Server} own
+ */
+function passUpgrades(own) {
+  const pass = () => {
+    if (server.listenerCount("upgrade") > 0) return;
+    server.on("upgrade", (request, socket, head) => {
+      const invocation = takeInvocation(request);
+      const context = new RequestContext(request);
+      upgraded = true;
+      socket.on("close", () => sayIdle(context, invocation));
+      runInContext(context, () => void own.emit("upgrade", request, socket, head));
+    });
+  };
+  if (own.listenerCount("upgrade") > 0) pass();
+  else own.on("newListener", (name) => name === "upgrade" && pass());
 }
 
 /** @param {IncomingMessage} request @param {ServerResponse} response */
@@ -150,7 +182,9 @@ if (process.argv.includes("--warm-up")) {
   await warmUp(server, (dummy) => (handler = dummy));
 }
 requests = new Socket({ fd: 4, readable: true, writable: true });
-requests.on("close", () => exit(0));
+requests.on("close", () => {
+  if (!upgraded) exit(0);
+});
 serve(requests);
 process.argv.length = 1;
 say({ type: "ready" });

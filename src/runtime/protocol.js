@@ -11,7 +11,9 @@
  *
  * Descriptor 4 (requests): HTTP/1.1, the host is the client, one request at a time on one connection that stays open.
  * The first header of each request is `invocationHeader`, which the runtime takes away before the handler sees it.
- * There is no message for a client that has gone: the host destroys the sandbox.
+ * There is no message for a client that has gone: its request is answered all the same, to nobody. A request with
+ * `Upgrade` whose answer is 101 makes the connection a pipe between client and Function; when it closes, the runtime says
+ * idle and is of no further use.
  *
  * Standard output and error are pipes that the host cuts into lines. Everything from the guest is hostile input:
  * the host checks types, bounds lengths, and takes an unknown or malformed message as the end of the instance.

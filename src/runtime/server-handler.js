@@ -62,9 +62,12 @@ export class ListenCapture {
 
 /**
  * @param {Server} server
- * @returns {(request: unknown, response: unknown) => void}
+ * @returns {((request: unknown, response: unknown) => void) & { server: Server }} with the server, whose listeners may want upgrades
  */
 export function serverHandler(server) {
-  if (server.listenerCount("request") === 0) throw new TypeError("The server that listens has no request listener.");
-  return (request, response) => void server.emit("request", request, response);
+  if (server.listenerCount("request") === 0 && server.listenerCount("upgrade") === 0) {
+    throw new TypeError("The server that listens has no request listener.");
+  }
+  const handler = (/** @type {unknown} */ request, /** @type {unknown} */ response) => void server.emit("request", request, response);
+  return Object.assign(handler, { server });
 }
