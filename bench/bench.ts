@@ -8,9 +8,12 @@ import { dirname, join } from "node:path";
 import { openMayfly } from "../test/server.ts";
 import { benchBuilds, benchProjects, benchSharing } from "./builds.ts";
 import { benchBursts } from "./bursts.ts";
+import { benchConnections } from "./connections.ts";
 import { benchColdStarts } from "./cold-starts.ts";
 import { benchDensity } from "./density.ts";
 import { benchDeploys } from "./deploys.ts";
+import { benchProxy } from "./proxy.ts";
+import { benchStatic } from "./static.ts";
 import { tableOf, type Figure } from "./table.ts";
 import { benchWarm } from "./warm.ts";
 
@@ -25,6 +28,9 @@ const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
   cold: () => benchColdStarts(scratch),
   warm: () => withServer((mayfly, directory) => benchWarm(mayfly, hello, directory)),
   bursts: () => benchBursts(hello, scratch),
+  static: () => withServer(benchStatic),
+  proxy: () => withServer((mayfly, directory) => benchProxy(mayfly, hello, directory)),
+  connections: () => withServer(benchConnections),
   density: () => benchDensity(scratch),
 };
 

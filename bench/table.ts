@@ -2,7 +2,7 @@
 
 export interface Figure {
   readonly what: string;
-  readonly unit: "ms" | "MB" | "/s";
+  readonly unit: "µs" | "ms" | "KB" | "MB" | "/s";
   readonly mayfly: number;
   /** Measured in the same run; null where there is nothing to compare with. */
   readonly other: { readonly name: string; readonly value: number } | null;
