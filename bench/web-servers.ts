@@ -19,7 +19,7 @@ export async function openNginx(directory: string, location: string, more = ""):
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${join(directory, name)};`);
   writeFileSync(
     join(directory, "nginx.conf"),
-    `daemon off; worker_processes 1; pid ${join(directory, "pid")}; error_log ${join(directory, "error.log")};
+    `${process.getuid?.() === 0 ? "user root; " : ""}daemon off; worker_processes 1; pid ${join(directory, "pid")}; error_log ${join(directory, "error.log")};
 events { worker_connections 4096; }
 http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; open_file_cache max=1000; default_type text/html;
 ${temporary.join("\n")}

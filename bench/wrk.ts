@@ -39,8 +39,8 @@ export async function wrk({ url, host, connections, seconds, pid }: Load): Promi
   const requests = Number(/(\d+) requests in/.exec(stdout)?.[1]);
   return {
     perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]),
-    p50Ms: milliseconds(/50%\s+(\S+)/.exec(stdout)?.[1]),
-    p99Ms: milliseconds(/99%\s+(\S+)/.exec(stdout)?.[1]),
+    p50Ms: milliseconds(/^\s+50%\s+(\S+)/m.exec(stdout)?.[1]),
+    p99Ms: milliseconds(/^\s+99%\s+(\S+)/m.exec(stdout)?.[1]),
     cpuUs: (cpu * 1_000_000) / requests,
   };
 }
