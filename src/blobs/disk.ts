@@ -4,7 +4,7 @@
  * at the next opening when its writer is gone.
  */
 import { createHash } from "node:crypto";
-import { createReadStream, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { createReadStream, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { open, readdir, readFile, rename, rm, stat, statfs, utimes, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -13,9 +13,13 @@ import { isAlive } from "../liveness.ts";
 import type { Digest } from "../model.ts";
 import { randomId } from "../names.ts";
 import type { BlobInfo, BlobRange, BlobStore } from "./blob-store.ts";
+import { openSyncfs } from "./syncfs.ts";
 
 /** The kernel stamps files by a coarser clock than ours. */
 const markSlackMs = 20;
+
+/** Smaller files are written together, in bytes. */
+const smallBytesMax = 64 * 1024;
 
 export interface DiskBlobsOptions {
   /** Made when absent. */
@@ -30,12 +34,14 @@ class DiskBlobs implements BlobStore {
   readonly #directory: string;
   readonly #incoming: string;
   readonly #prefixes = new Set<string>();
+  readonly #syncfs: (() => Promise<void>) | null;
 
   constructor(directory: string) {
     this.#directory = directory;
     this.#incoming = join(directory, "incoming");
     mkdirSync(this.#incoming, { recursive: true, mode: 0o700 });
     sweepIncoming(this.#incoming, directory);
+    this.#syncfs = openSyncfs(this.#incoming);
   }
 
   async put(
@@ -48,7 +54,9 @@ class DiskBlobs implements BlobStore {
       if (bytes.byteLength > bytesMax) throw tooLarge(bytesMax);
       const info = { digest: sha("sha256", bytes), sha1: sha("sha1", bytes), size: bytes.byteLength };
       options.check?.(info);
-      if (!(await this.has(info.digest))) await this.#write(info.digest, (file) => file.writeFile(bytes));
+      if (await this.has(info.digest)) return info;
+      if (this.#syncfs !== null && bytes.byteLength <= smallBytesMax) await this.#writeSmall(info.digest, bytes, this.#syncfs);
+      else await this.#write(info.digest, (file) => file.writeFile(bytes));
       return info;
     }
     const sha256 = createHash("sha256");
@@ -171,10 +179,21 @@ class DiskBlobs implements BlobStore {
       await rename(temporary, path);
     } catch (error) {
       await rm(temporary, { force: true });
-      if (errnoOf(error) === "ENOSPC" || errnoOf(error) === "EDQUOT") {
-        throw new MayflyError("disk_full", "Cannot store a file: the disk is full.", { cause: error });
-      }
-      throw error;
+      throw diskFull(error) ?? error;
+    }
+  }
+
+  /** As {@link #write}, but many share one wait for the disk; each call is too short to be worth a thread. */
+  async #writeSmall(digest: Digest, bytes: Uint8Array, syncfs: () => Promise<void>): Promise<void> {
+    const temporary = join(this.#incoming, `${process.pid}-${randomId(12)}`);
+    try {
+      writeFileSync(temporary, bytes, { flag: "wx", mode: 0o444 });
+      await syncfs();
+      this.#makePrefix(digest.slice(0, 2));
+      renameSync(temporary, this.#pathOf(digest));
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw diskFull(error) ?? error;
     }
   }
 
@@ -193,6 +212,11 @@ function sweepIncoming(incoming: string, directory: string): void {
     if (!/^[0-9a-f]{64}$/.test(rest)) rmSync(join(incoming, name), { force: true });
     else renameSync(join(incoming, name), join(directory, rest.slice(0, 2), rest.slice(2)));
   }
+}
+
+function diskFull(error: unknown): MayflyError | null {
+  if (errnoOf(error) !== "ENOSPC" && errnoOf(error) !== "EDQUOT") return null;
+  return new MayflyError("disk_full", "Cannot store a file: the disk is full.", { cause: error });
 }
 
 function sha(algorithm: "sha1" | "sha256", bytes: Uint8Array): string {
