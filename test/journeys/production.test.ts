@@ -49,11 +49,11 @@ describe("production", () => {
     const base = `http://switched.localhost:${mayfly.port}`;
     let current = "b";
     let switching = false;
-    let over = false;
+    const over = new AbortController();
     let asked = 0;
     const wrong: string[] = [];
     const traffic = Array.from({ length: 4 }, async (_, lane) => {
-      while (!over) {
+      while (!over.signal.aborted) {
         const [settledBefore, expected] = [!switching, current];
         const { status, text } = await mayfly.fetch(base + (lane % 2 === 0 ? "/" : "/api/who"));
         asked++;
@@ -71,7 +71,7 @@ describe("production", () => {
       const { text } = await mayfly.fetch(`${base}/`);
       if (text !== current) wrong.push(`after the answer ${text} instead of ${current}`);
     }
-    over = true;
+    over.abort();
     await Promise.all(traffic);
     assert.deepEqual(wrong, []);
     assert.ok(asked > 100, `only ${asked} requests were made`);
