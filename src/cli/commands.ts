@@ -122,6 +122,13 @@ export const commands: Readonly<Record<string, Listed>> = {
   },
   rm: { section: serving, summary: "Remove deployments or a project.", load: async () => (await import("./commands/rm.ts")).rm },
   start: { section: server, summary: "Start the platform.", load: async () => (await import("./commands/start.ts")).start },
+  gc: { section: server, summary: "Clear away what nothing needs any more.", load: async () => (await import("./commands/gc.ts")).gc },
+  backup: { section: server, summary: "Write a backup of the server.", load: async () => (await import("./commands/backup.ts")).backup },
+  restore: {
+    section: server,
+    summary: "Make a data directory of a backup.",
+    load: async () => (await import("./commands/backup.ts")).restore,
+  },
   "tokens ls": { section: shell, summary: "List tokens.", load: async () => (await import("./commands/tokens.ts")).tokensLs },
   "tokens add": { section: shell, summary: "Make a token.", load: async () => (await import("./commands/tokens.ts")).tokensAdd },
   "tokens rm": { section: shell, summary: "Revoke a token.", load: async () => (await import("./commands/tokens.ts")).tokensRm },
