@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { constants, createReadStream, existsSync } from "node:fs";
-import { copyFile, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, cp, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { backup as copyDatabase, DatabaseSync } from "node:sqlite";
@@ -15,6 +15,8 @@ import { randomId } from "./names.ts";
 const databases = ["mayfly.db", "logs.db", "usage.db"];
 const keyFile = "secret.key";
 const labelFile = "backup.json";
+/** Certificates and the local authority, where TLS is served. */
+const tlsDirectory = "tls";
 
 export interface BackupReport {
   readonly directory: string;
@@ -46,6 +48,7 @@ export async function writeBackup(data: string, directory: string, now: number):
       bytes += (await stat(path)).size;
     }
     await copyFile(join(data, keyFile), join(temporary, keyFile));
+    if (existsSync(join(data, tlsDirectory))) await cp(join(data, tlsDirectory), join(temporary, tlsDirectory), { recursive: true });
     await writeFile(join(temporary, labelFile), `${JSON.stringify({ version: 1, createdAt: now, blobs, bytes })}\n`);
     await rename(temporary, directory);
     return { directory, blobs, bytes };
@@ -74,6 +77,8 @@ export async function restoreBackup(directory: string, data: string): Promise<Ba
       checkDatabase(join(temporary, name));
     }
     await copyFile(join(directory, keyFile), join(temporary, keyFile));
+    if (existsSync(join(directory, tlsDirectory)))
+      await cp(join(directory, tlsDirectory), join(temporary, tlsDirectory), { recursive: true });
     let blobs = 0;
     let bytes = 0;
     for await (const { prefix, name, path } of blobFiles(join(directory, "blobs"))) {

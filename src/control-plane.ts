@@ -3,7 +3,8 @@
  * when it answers, and closes when the channel does: it never outlives the data plane.
  */
 import { MayflyError, messageOf } from "./errors.ts";
-import { openControlPlane, type ControlPlaneOrder, type ControlPlaneSign } from "./platform.ts";
+import type { NodeFigures } from "./api/endpoint.ts";
+import { openControlPlane, type ControlPlaneOrder, type ControlPlaneSign, type FiguresAnswer, type FiguresQuestion } from "./platform.ts";
 
 const log = (line: string): void => void process.stderr.write(`${line}\n`);
 
@@ -17,8 +18,30 @@ process.once("message", (order) => {
   });
 });
 
+/** Longest wait for the data plane's figures: it has requests to answer. */
+const figuresMsMax = 1000;
+let questions = 0;
+
+function askFigures(): Promise<NodeFigures | null> {
+  const number = ++questions;
+  return new Promise((resolve) => {
+    const end = (figures: NodeFigures | null) => {
+      process.off("message", listen);
+      clearTimeout(deadline);
+      resolve(figures);
+    };
+    const listen = (message: unknown) => {
+      const answer = message as Partial<FiguresAnswer>;
+      if (answer.type === "figures" && answer.number === number) end(answer.figures!);
+    };
+    const deadline = setTimeout(() => end(null), figuresMsMax);
+    process.on("message", listen);
+    process.send?.({ type: "figures", number } satisfies FiguresQuestion, (error: Error | null) => error !== null && end(null));
+  });
+}
+
 async function start(order: ControlPlaneOrder): Promise<void> {
-  const plane = await openControlPlane(order, log);
+  const plane = await openControlPlane(order, log, askFigures);
   const close = () => {
     plane.close().then(
       () => process.exit(0),

@@ -51,7 +51,7 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
 
   const { port, httpsPort, authorityPath, sandbox } = dataPlane;
   const api = `http://127.0.0.1:${port}`;
-  controlPlane = new ControlPlaneProcess({ config, port, token: (await operator.token(api)) ?? null }, log);
+  controlPlane = new ControlPlaneProcess({ config, port, token: (await operator.token(api)) ?? null }, log, dataPlane.figures);
   const control = controlPlane;
   opened.defer(() => control.close());
   const newToken = await control.start();

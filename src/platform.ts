@@ -13,6 +13,7 @@ import { tmpdir, userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openApi } from "./api/api.ts";
+import type { NodeFigures } from "./api/endpoint.ts";
 import type { BlobStore } from "./blobs/blob-store.ts";
 import { openDiskBlobs } from "./blobs/disk.ts";
 import { buildLimits, mayflyMounts } from "./build/build.ts";
@@ -31,6 +32,7 @@ import { openPools } from "./functions/pools.ts";
 import { openCertificates } from "./gateway/certificates.ts";
 import type { FrontPorts } from "./gateway/front.ts";
 import { openCacheStore } from "./gateway/cache-store.ts";
+import { GatewayFigures } from "./gateway/figures.ts";
 import { openGateway } from "./gateway/gateway.ts";
 import { openHostIndex, type HostIndex } from "./gateway/host.ts";
 import { noPurges, openPurgeLog } from "./gateway/purge-log.ts";
@@ -154,6 +156,8 @@ async function chooseSandboxes(config: Config, log: Log): Promise<SandboxDriver>
 export interface DataPlane extends FrontPorts {
   /** Certificate of the local authority that people may trust; null: there is none. */
   readonly authorityPath: string | null;
+  /** What it has done, and what lives now. */
+  readonly figures: () => NodeFigures;
   /** For the node that takes this one's place. */
   readonly listeners: () => Listeners;
   readonly sandbox: SandboxDriver;
@@ -197,10 +201,12 @@ export async function openDataPlane(
   const purges = openPurgeLog(store);
   const cache = openCacheStore({ config, purges, directory: data.directory });
   opened.defer(() => cache.close());
+  const figures = new GatewayFigures();
   const gateway = openGateway({
     config,
     clock,
     certificates,
+    figures,
     functions,
     hosts,
     blobs,
@@ -216,7 +222,18 @@ export async function openDataPlane(
     const { http, https } = gateway.servers;
     return { http: descriptorOf(http), https: https === null ? null : descriptorOf(https) };
   };
-  return { ...ports, listeners, authorityPath: certificates?.authorityPath ?? null, sandbox, close: () => close.disposeAsync() };
+  const figuresNow = (): NodeFigures => {
+    const { instances, resting, standby, functions: known, waiting, memoryMB } = functions.status;
+    return { ...figures, instances: { live: instances, resting, standby }, functions: known, waiting, memoryMB };
+  };
+  return {
+    ...ports,
+    figures: figuresNow,
+    listeners,
+    authorityPath: certificates?.authorityPath ?? null,
+    sandbox,
+    close: () => close.disposeAsync(),
+  };
 }
 
 /** What a build on this machine needs. */
@@ -313,7 +330,11 @@ export interface ControlPlane {
 }
 
 /** API, deployment journey and builds. Takes up what an earlier control plane left unfinished. */
-export async function openControlPlane({ config, port, token }: ControlPlaneOrder, log: Log): Promise<ControlPlane> {
+export async function openControlPlane(
+  { config, port, token }: ControlPlaneOrder,
+  log: Log,
+  figures: () => Promise<NodeFigures | null>,
+): Promise<ControlPlane> {
   await using opened = new AsyncDisposableStack();
   const data = await openData(config);
   opened.defer(data.close);
@@ -372,7 +393,7 @@ export async function openControlPlane({ config, port, token }: ControlPlaneOrde
   opened.defer(() => maintenance.close());
   maintenance.start();
   await finishRotation(context); // one that was cut off
-  const api = await openApi({ context, queue, git, cron, maintenance, socketPath, publicUrlOf, log });
+  const api = await openApi({ context, queue, git, cron, maintenance, figures, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };
@@ -438,14 +459,16 @@ function sweep(directory: string): void {
 export class ControlPlaneProcess {
   readonly #order: ControlPlaneOrder;
   readonly #log: Log;
+  readonly #figures: () => NodeFigures;
   #child: ChildProcess | null = null;
   #socketPath: string | null = null;
   #restarts = 0;
   #closing = false;
 
-  constructor(order: ControlPlaneOrder, log: Log) {
+  constructor(order: ControlPlaneOrder, log: Log, figures: () => NodeFigures) {
     this.#order = order;
     this.#log = log;
+    this.#figures = figures;
   }
 
   /** Of the running control plane; null while there is none. */
@@ -465,6 +488,10 @@ export class ControlPlaneProcess {
   async start(): Promise<string | null> {
     const child = fork(join(sourceDirectory, "control-plane.ts"), { stdio: ["ignore", "inherit", "inherit", "ipc"] });
     this.#child = child;
+    child.on("message", (message) => {
+      const { type, number } = message as Partial<FiguresQuestion>;
+      if (type === "figures") child.send({ type, number: number!, figures: this.#figures() } satisfies FiguresAnswer, () => {});
+    });
     const ready = await new Promise<ControlPlaneSign>((answer) => {
       const deadline = setTimeout(
         () => answer({ type: "failed", code: "timeout", message: "The control plane did not start in time." }),
@@ -521,3 +548,13 @@ export class ControlPlaneProcess {
 export type ControlPlaneSign =
   | { readonly type: "ready"; readonly socketPath: string; readonly newToken: string | null }
   | { readonly type: "failed"; readonly code: MayflyError["code"]; readonly message: string };
+
+/** Asked by the control plane while it runs. */
+export interface FiguresQuestion {
+  readonly type: "figures";
+  readonly number: number;
+}
+
+export interface FiguresAnswer extends FiguresQuestion {
+  readonly figures: NodeFigures;
+}

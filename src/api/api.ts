@@ -20,11 +20,12 @@ import { authenticate, authorize } from "./auth.ts";
 import { cronEndpoints } from "./crons.ts";
 import { deploymentEndpoints } from "./deployments.ts";
 import { domainEndpoints } from "./domains.ts";
-import { Reply, type Endpoint } from "./endpoint.ts";
+import { Reply, type Endpoint, type EndpointCall } from "./endpoint.ts";
 import { fileEndpoints } from "./files.ts";
 import { gitEndpoints } from "./git.ts";
 import { logEndpoints } from "./logs.ts";
 import { maintenanceEndpoints } from "./maintenance.ts";
+import { metricEndpoints } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { productionEndpoints } from "./production.ts";
 import { projectEndpoints } from "./projects.ts";
@@ -48,6 +49,7 @@ export const endpoints: readonly Endpoint[] = [
   ...cronEndpoints,
   ...usageEndpoints,
   ...maintenanceEndpoints,
+  ...metricEndpoints,
   ...gitEndpoints,
 ];
 
@@ -62,6 +64,7 @@ export interface ApiOptions {
   readonly maintenance: Maintenance;
   readonly git: Git;
   readonly publicUrlOf: (host: string) => string;
+  readonly figures: EndpointCall["figures"];
   /** Unix socket to listen on. */
   readonly socketPath: string;
   readonly log: (line: string) => void;
@@ -136,7 +139,7 @@ function rateLimits(app: FastifyInstance, { context: { config } }: ApiOptions): 
 }
 
 function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions, limit: Limits, closing: AbortSignal): void {
-  const { context, queue, cron, maintenance, git, publicUrlOf } = options;
+  const { context, queue, cron, maintenance, git, publicUrlOf, figures } = options;
   const { access, query, body } = endpoint;
   app.route({
     method: endpoint.method,
@@ -175,6 +178,7 @@ function addRoute(app: FastifyInstance, endpoint: Endpoint, options: ApiOptions,
         body: request.body as JsonObject,
         publicUrlOf,
         tell: (kind, id, text) => void reply.header(`x-vercel-${kind}-${id}`, text.replaceAll(/[^\x20-\x7e]/g, "?")),
+        figures,
         signal: AbortSignal.any([gone.signal, closing]),
       });
       if (result === undefined) return reply.code(204).send();

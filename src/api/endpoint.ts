@@ -69,8 +69,21 @@ export interface EndpointCall {
   publicUrlOf(host: string): string;
   /** Shown to a person by the official client and ours, whatever else is answered. `id`: kebab-case, unique in an answer. */
   tell(kind: "warning" | "notice" | "tip", id: string, text: string): void;
+  /** Of the data plane; null when it does not say in time. */
+  figures(): Promise<NodeFigures | null>;
   /** Aborted when the client has gone or the server closes. */
   readonly signal: AbortSignal;
+}
+
+/** What the data plane says of itself. Counters grow since its start. */
+export interface NodeFigures {
+  readonly requests: Readonly<Record<string, number>>;
+  readonly starts: Readonly<Record<string, number>>;
+  readonly durationMs: number;
+  readonly instances: Readonly<Record<"live" | "resting" | "standby", number>>;
+  readonly functions: number;
+  readonly waiting: number;
+  readonly memoryMB: number;
 }
 
 /** An answer that is not JSON. */

@@ -40,7 +40,11 @@ export interface CallOptions {
 /** Gone when the test file has ended. */
 export async function openTestApi(env: Readonly<Record<string, string>> = {}, data = scratchDirectory()): Promise<TestApi> {
   const config = loadConfig({ data, sandbox: "process", port: "3000" }, env);
-  const plane = await openControlPlane({ config, port: 3000, token: null }, () => {});
+  const plane = await openControlPlane(
+    { config, port: 3000, token: null },
+    () => {},
+    async () => null,
+  );
   atEnd(() => plane.close());
   const store = await openSqliteStore({ path: join(data, "mayfly.db") });
   atEnd(() => store.close());

@@ -57,6 +57,12 @@ export class BuildQueue {
     this.#next();
   }
 
+  get status(): { readonly running: number; readonly waiting: number } {
+    let waiting = 0;
+    for (const deployments of this.#waiting.values()) waiting += deployments.length;
+    return { running: this.#running.size, waiting };
+  }
+
   /** Takes a deployment out, or cuts its build off; resolves when it no longer runs. */
   async cancel(deploymentId: string): Promise<void> {
     for (const projectId of this.#waiting.keys()) this.#take(projectId, deploymentId);

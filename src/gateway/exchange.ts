@@ -74,6 +74,8 @@ export class Exchange {
   #spans = "";
   #awaitsContinue: boolean;
   #address: Address | null = null;
+  /** How the instance began that answered; null: no Function did. */
+  start: "cold" | "warm" | "hot" | null = null;
   #headSent = false;
   #status = 0;
   #ended = false;

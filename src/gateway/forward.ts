@@ -179,6 +179,7 @@ class Forwarding implements ResponseSink {
     for (const name in head.timings) exchange.span(name, head.timings[name]!);
     exchange.span("forward", performance.now() - this.#begunMs);
     exchange.ranIn(head.region);
+    exchange.start = head.start;
     try {
       exchange.head(this.#answer.status ?? head.status, [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start]);
     } catch (error) {

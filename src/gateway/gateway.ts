@@ -16,6 +16,7 @@ import { Control, type ControlPlane } from "./control.ts";
 import { codeOfStatus, renderErrorPage } from "./error-page.ts";
 import type { Exchange } from "./exchange.ts";
 import { Forward } from "./forward.ts";
+import type { GatewayFigures } from "./figures.ts";
 import { openFront, type Front } from "./front.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
@@ -40,6 +41,8 @@ export interface GatewayParts {
   readonly control: ControlPlane | null;
   readonly cache: CacheStore;
   readonly purges: PurgeLog;
+  /** Counts what is answered, for whoever wants to know. */
+  readonly figures?: GatewayFigures;
 }
 
 /** Live once it listens. `close` lets requests in flight finish within `drainMs`; the parts are their owner's to close. */
@@ -75,11 +78,13 @@ class Journey {
   }
 
   async answer(exchange: Exchange): Promise<void> {
+    const begunMs = performance.now();
     try {
       await this.#steps(exchange);
     } catch (error) {
       this.#fail(exchange, error);
     }
+    this.#parts.figures?.count(exchange.status, exchange.start, performance.now() - begunMs);
   }
 
   async #steps(exchange: Exchange): Promise<void> {

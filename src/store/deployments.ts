@@ -158,6 +158,16 @@ export async function listDeployments(store: Store, query: DeploymentQuery): Pro
   return rows.map(toDeployment);
 }
 
+/** Of every team, by state. */
+export async function countDeployments(store: Store): Promise<Record<string, number>> {
+  const rows = await store.db
+    .selectFrom("deployments")
+    .select(({ fn }) => ["state", fn.countAll<number>().as("count")])
+    .groupBy("state")
+    .execute();
+  return Object.fromEntries(rows.map(({ state, count }) => [state, count]));
+}
+
 /** Of every team, the oldest first: what a control plane finds when it starts. */
 export async function listUnfinished(store: Store): Promise<Deployment[]> {
   const rows = await store.db

@@ -163,6 +163,12 @@ describe("production", () => {
       return rows[0] ?? null;
     });
     assert.deepEqual([row["requestMethod"], row["requestPath"], row["statusCode"]], ["GET", "/api/say", 418]);
+    const metrics = await request(`${mayfly.api}/metrics`, { headers: { authorization: `Bearer ${token}` } });
+    const text = await metrics.body.text();
+    assert.match(text, /^mayfly_data_plane_up 1$/m);
+    assert.match(text, /^mayfly_requests_total\{status="4xx"\} [1-9]/m);
+    assert.match(text, /^mayfly_function_starts_total\{start="(cold|warm|hot)"\} [1-9]/m);
+    assert.match(text, /^mayfly_deployments\{state="READY"\} [1-9]/m);
     const dry = await call<{ deleted: number; kept: number }>("POST", "/mayfly/gc", { dryRun: true });
     assert.ok(dry.deleted === 0 && dry.kept > 0);
     const { resealed } = await call<{ resealed: number }>("POST", "/mayfly/secrets/rotate");
