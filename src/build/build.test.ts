@@ -1,7 +1,10 @@
 /** Whole builds in real (process) sandboxes: what comes out, what is refused, what the log says, what is left behind. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import type { FunctionSpec } from "../model.ts";
 import type { BuildResult } from "./build.ts";
@@ -102,6 +105,30 @@ test("TypeScript and modules run as CommonJS, with what they reach", async () =>
   const native = await bed.bundle(functionAt(result, "api/m"));
   assert.match(native["api/m.js"]!, /import\.meta\.dirname/);
   assert.match(native["api/m.js"]!, /^import /m);
+});
+
+test("a stack trace names the lines of TypeScript", async () => {
+  const result = await bed.build({
+    "api/a.ts": 'import { fail } from "../lib/fail";\nexport default (): void => fail({ why: "boom" });\n',
+    "lib/fail.ts":
+      "interface Reason {\n  readonly why: string;\n}\n\nexport function fail(reason: Reason): never {\n  throw new Error(reason.why);\n}\n",
+  });
+  const directory = await mkdtemp(join(tmpdir(), "mayfly-stack-"));
+  try {
+    for (const [path, text] of Object.entries(await bed.bundle(functionAt(result, "api/a")))) {
+      await mkdir(dirname(join(directory, path)), { recursive: true });
+      await writeFile(join(directory, path), text);
+    }
+    const script = `import { mapStackTraces } from ${json(resolve(import.meta.dirname, "../runtime/source-maps.js"))};
+      import { createRequire } from "node:module";
+      mapStackTraces();
+      try { createRequire("/")(${json(join(directory, "api/a.js"))}).default(); } catch (error) { console.log(error.stack); }`;
+    const stack = execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+    assert.match(stack, /^Error: boom\n {4}at fail \(.*lib\/fail\.ts:6:9\)\n {4}at .*api\/a\.ts:2:\d+/);
+    assert.ok(stack.includes("node:internal"), "Node's own frames are left as they are");
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 });
 
 test('TypeScript in a "type": "module" package stays modules', async () => {

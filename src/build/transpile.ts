@@ -5,7 +5,7 @@
  * throws it when it is loaded.
  */
 import { readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { messageOf } from "../errors.ts";
 import type { Probes, SourceFiles } from "./source-files.ts";
 
@@ -102,6 +102,8 @@ export class Transpiler {
     const options = {
       loader,
       sourcefile: path,
+      sourcemap: "external",
+      sourcesContent: false,
       platform: "node",
       target: `node${await this.#nodeMajor}`,
       logLevel: "silent",
@@ -110,15 +112,18 @@ export class Transpiler {
     } as const;
     // CommonJS has neither import.meta nor top-level await; Node finds out by itself that such a file is a module.
     const isModuleOnly = format === "cjs" && /\bimport\.meta\b/.test(source);
-    let code: string;
+    let emitted: { readonly code: string; readonly map: string };
     try {
-      code = (await transform(source, { ...options, format: isModuleOnly ? "esm" : format })).code;
+      emitted = await transform(source, { ...options, format: isModuleOnly ? "esm" : format });
     } catch (error) {
       if (format !== "cjs" || !/top-level await/i.test(messageOf(error))) throw error;
-      code = (await transform(source, { ...options, format: "esm" })).code;
+      emitted = await transform(source, { ...options, format: "esm" });
     }
     // `import "./x.ts"` names a file that is x.js from now on.
-    return code.replaceAll(/(\bfrom\s*|\bimport\s*\(?\s*|\brequire\(\s*)("\.{1,2}\/[^"\n]*)\.([cm]?)tsx?"/g, '$1$2.$3js"');
+    const code = emitted.code.replaceAll(/(\bfrom\s*|\bimport\s*\(?\s*|\brequire\(\s*)("\.{1,2}\/[^"\n]*)\.([cm]?)tsx?"/g, '$1$2.$3js"');
+    // Beside it, wherever the build ran: runtime/source-maps.js reads it when a stack is asked for.
+    const map = JSON.stringify({ ...(JSON.parse(emitted.map) as object), sources: [basename(path)] });
+    return `${code}//# sourceMappingURL=data:application/json;base64,${Buffer.from(map).toString("base64")}\n`;
   }
 
   #scope(directory: string): Promise<string | null> {

@@ -11,6 +11,7 @@ import { StringDecoder } from "node:string_decoder";
 import { invocationHeader, loadFailureLengthMax } from "./protocol.js";
 import { publishContext, RequestContext, runInContext } from "./request-context.js";
 import { loadHandler } from "./handler.js";
+import { mapStackTraces } from "./source-maps.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
 /** @typedef {import("node:http").ServerResponse} ServerResponse */
@@ -73,6 +74,7 @@ async function load(message) {
   const begun = hrtime.bigint();
   try {
     process.chdir(message.root);
+    mapStackTraces();
     Object.assign(process.env, message.env);
     process.argv[1] = `${message.root}/${message.handler}`;
     handler = await loadHandler(message);
