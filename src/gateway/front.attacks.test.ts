@@ -208,6 +208,56 @@ describe("requests hidden in requests", () => {
   });
 });
 
+describe("another protocol", () => {
+  const ask = "GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+
+  test("bytes pass both ways until either side ends; no request hides behind it", async () => {
+    const read: string[] = [];
+    let ended = 0;
+    await using bed = await openBed({
+      answer(exchange) {
+        assert.equal(exchange.request.upgrade, "websocket");
+        exchange.head(101, ["sec-websocket-accept", "x"]);
+        exchange.readBody({
+          onData(chunk) {
+            read.push(chunk.toString());
+            if (String(chunk).includes("bye")) exchange.end(Buffer.from("bye"));
+            else exchange.write(Buffer.from(`<${chunk.toString()}>`));
+          },
+          onEnd() {
+            ended++;
+            exchange.end();
+          },
+          onError: () => void read.push("!"),
+        });
+      },
+    });
+    const reply = await bed.talk([`${ask}early`, "late", smuggled, "bye", smuggled], 9, 1000);
+    assert.match(
+      reply,
+      /^HTTP\/1\.1 101 Switching Protocols\r\n[^]*sec-websocket-accept: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n</,
+    );
+    assert.match(reply, /bye$/);
+    assert.match(read.join(""), /^earlylateGET \/smuggled/);
+    const socket = await bed.connect();
+    socket.resume().write(ask);
+    await sleep(50);
+    socket.end();
+    await until(() => ended === 1);
+    await bed.emptied();
+  });
+
+  test("a client that did not ask is not changed over, and one that is refused goes on with HTTP", async () => {
+    await using bed = await openBed({
+      answer(exchange) {
+        if (exchange.request.upgrade === null) assert.throws(() => exchange.head(101, []), TypeError);
+        exchange.send(200, [], "http");
+      },
+    });
+    assert.deepEqual(statusesOf(await bed.talk([`${ask}${smuggled}`], 2)), [200, 200]);
+  });
+});
+
 describe("clients that leave, wait or flood", () => {
   test("leaving at every byte harms nobody", async () => {
     await using bed = await openBed();

@@ -99,7 +99,7 @@ export class Http1Connection implements FrontConnection {
       case "exchange":
         if (this.#turn!.responseEnded) {
           if (!this.#turn!.bodyDone && waitedMs >= lingerMs) this.socket.destroy();
-        } else if (this.#turn!.readsBody && waitedMs >= config.bodyIdleMsMax) {
+        } else if (this.#turn!.readsBody && !this.#turn!.upgraded && waitedMs >= config.bodyIdleMsMax) {
           this.refuse("REQUEST_TIMEOUT");
         }
         return;
@@ -254,7 +254,8 @@ export class Http1Connection implements FrontConnection {
 
   /** The client sends no more. While it waits for an answer that means that it has gone, as for other servers. */
   #inputEnded(): void {
-    if (this.#phase === "exchange" && !(this.#turn!.responseEnded && this.#turn!.bodyDone)) this.socket.destroy();
+    if (this.#phase === "exchange" && this.#turn!.upgraded) this.#turn!.endUpgraded();
+    else if (this.#phase === "exchange" && !(this.#turn!.responseEnded && this.#turn!.bodyDone)) this.socket.destroy();
     else if (this.#phase !== "closed" && this.#phase !== "lingering") this.#linger();
   }
 
@@ -348,6 +349,8 @@ class Turn implements Channel {
   bodyPaused = false;
   headWritten = false;
   responseEnded = false;
+  /** Client and Function speak another protocol by now; the body is whatever the client sends. */
+  upgraded = false;
   readonly #connection: Http1Connection;
   readonly #request: ParsedHead;
   readonly #chunks: ChunkedBody | null;
@@ -411,6 +414,10 @@ class Turn implements Channel {
   /** @returns where the body's bytes end; -1: they are no body */
   feed(bytes: Buffer, start: number): number {
     let end: number;
+    if (this.upgraded) {
+      this.#sink?.onData(bytes.subarray(start));
+      return bytes.length;
+    }
     if (this.#chunks === null) {
       end = Math.min(bytes.length, start + this.#bodyLeft);
       this.#bodyLeft -= end - start;
@@ -422,6 +429,12 @@ class Turn implements Channel {
     }
     if (this.bodyDone && end !== -1) this.#takeSink()?.onEnd();
     return end;
+  }
+
+  /** The client of another protocol sends no more. */
+  endUpgraded(): void {
+    this.bodyDone = true;
+    this.#takeSink()?.onEnd();
   }
 
   #takeSink(): BodySink | null {
@@ -443,6 +456,7 @@ class Turn implements Channel {
 
   head(status: number, headers: readonly string[]): void {
     if (this.headWritten) throw new Error("The response has begun already.");
+    if (status === 101) return this.#upgrade(headers);
     statusLine(status);
     const head = headerLines(headers);
     this.#status = status;
@@ -456,6 +470,21 @@ class Turn implements Channel {
     if (this.#request.method === "HEAD" || status === 204 || status === 304) this.#framing = "none";
     else if (head.contentLength !== -1) this.#left = head.contentLength;
     else this.#framing = this.#request.httpVersion === "1.1" ? "chunked" : "close";
+  }
+
+  /** From here on the connection is the Function's, until either side ends it. */
+  #upgrade(headers: readonly string[]): void {
+    const { upgrade } = this.#request;
+    if (upgrade === null) throw new TypeError("The client did not ask for another protocol.");
+    const { lines } = headerLines(headers);
+    this.headWritten = true;
+    this.upgraded = true;
+    this.bodyDone = false;
+    this.#framing = "close";
+    this.#connection.endAfterThis();
+    this.#connection.write(
+      Buffer.from(`HTTP/1.1 101 Switching Protocols\r\n${lines}connection: upgrade\r\nupgrade: ${upgrade}\r\n\r\n`, "latin1"),
+    );
   }
 
   flush(): void {

@@ -89,7 +89,8 @@ export class Regions implements Pick<Functions, "invoke"> {
   invoke(invocation: Invocation, sink: ResponseSink): RunningInvocation {
     const { config, functions } = this.#parts;
     const peers = this.#peersOf(invocation.spec);
-    if (peers.length === 0) return functions.invoke(invocation, sink);
+    // What is no longer HTTP is not handed on.
+    if (peers.length === 0 || invocation.upgrade !== undefined) return functions.invoke(invocation, sink);
     const remote = new RemoteInvocation({
       invocation,
       sink,
