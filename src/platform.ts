@@ -213,6 +213,7 @@ export async function openDataPlane(
     logs,
     cache,
     purges,
+    inspection: { store, seal, logs, blobs, hosts, config, clock },
     control: { socketPath: controlSocket },
   });
   const ports = await gateway.listen(inherited);
@@ -305,6 +306,7 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
     logs,
     cache,
     purges: noPurges,
+    inspection: null,
     control: null,
   });
   const { port } = await gateway.listen();

@@ -10,12 +10,14 @@
  *                                  └ no, or not to be kept ─▶ MISS: own invocation, kept when its head allows
  * ```
  */
+import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import { collect } from "../functions/collect.ts";
 import type { Functions, Invocation, ResponseHead, ResponseSink, RunningInvocation } from "../functions/functions.ts";
 import { newRequestId } from "../names.ts";
+import { CacheHints } from "./cache-hint.ts";
 import type { CacheStore, Header, KeptAnswer } from "./cache-store.ts";
 import type { Exchange } from "./exchange.ts";
 import { clientHeaders, functionHeaders, type Forward, type FunctionAnswer } from "./forward.ts";
@@ -44,6 +46,7 @@ export interface EdgeCacheParts {
   readonly store: CacheStore;
   readonly functions: Pick<Functions, "invoke">;
   readonly forward: Forward;
+  readonly blobs: Pick<BlobStore, "read">;
 }
 
 /** After a failure a stale answer is not made anew for so long. */
@@ -60,8 +63,11 @@ export class EdgeCache {
   /** Whether the last answer of a Function at a path could be kept. */
   readonly #habits = new Lru<string, boolean>(habitsMax);
 
+  readonly #hints: CacheHints;
+
   constructor(parts: EdgeCacheParts) {
     this.#parts = parts;
+    this.#hints = new CacheHints(parts.blobs);
   }
 
   /** Answers with a Function whose own headers say whether it is kept. @throws as {@link Forward.answer} */
@@ -119,7 +125,9 @@ export class EdgeCache {
     const keeps = policy.keeps ?? this.#habits.get(habit);
     const underWay = this.#flights.get(store.variant(policy.key, header));
     if (underWay !== undefined && keeps !== false) {
-      const isKept = await underWay.wait(keeps === true ? config.cacheWaitMsMax : config.cacheProbeMsMax, this.#parts.clock, exchange);
+      const spec = answer.manifest.functions[answer.functionId];
+      const isLikely = keeps === true || (spec !== undefined && (await this.#hints.of(spec)));
+      const isKept = await underWay.wait(isLikely ? config.cacheWaitMsMax : config.cacheProbeMsMax, this.#parts.clock, exchange);
       if (exchange.gone) return undefined;
       const kept = isKept ? store.peek(policy.key, header) : null;
       if (kept !== null) return this.#give(exchange, answer, kept, "HIT");

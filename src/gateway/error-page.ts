@@ -4,6 +4,7 @@
  */
 import { STATUS_CODES } from "node:http";
 import { errorTable, isErrorCode, type ErrorCode } from "../errors.ts";
+import { escapeHtml, renderPage } from "./html.ts";
 
 export interface ErrorPageContent {
   readonly status: number;
@@ -34,6 +35,14 @@ const hints: Partial<Record<ErrorCode, string>> = {
   DEPLOYMENT_NOT_READY: "“mayfly inspect” shows how far it is, “mayfly logs” what its build says.",
   FUNCTION_INVOCATION_FAILED: "If this is your deployment, “mayfly logs” has what the Function wrote; search it for the id below.",
   FUNCTION_INVOCATION_TIMEOUT: "If this is your deployment, “mayfly logs” has what the Function wrote; search it for the id below.",
+  FUNCTION_THROTTLED: "Wait a few seconds, then load the page again.",
+  FUNCTION_UNAVAILABLE: "Wait a few seconds, then load the page again.",
+  MIDDLEWARE_INVOCATION_FAILED: "If this is your deployment, “mayfly logs” has what the middleware wrote; search it for the id below.",
+  MIDDLEWARE_INVOCATION_TIMEOUT: "If this is your deployment, “mayfly logs” has what the middleware wrote; search it for the id below.",
+  ROUTE_TIMEOUT: "If this is your deployment, look for a regular expression that nests repetitions, like (a+)+.",
+  INFINITE_LOOP_DETECTED: "If this is your deployment, look for a rewrite that leads back to itself.",
+  ROUTER_EXTERNAL_TARGET_CONNECTION_ERROR: "If this is your deployment, check that the server in “destination” is running and reachable.",
+  DNS_HOSTNAME_RESOLVED_PRIVATE: "Whoever runs this Mayfly can open private networks with MAYFLY_ORIGIN_ALLOW.",
   FUNCTION_PAYLOAD_TOO_LARGE: "Larger files should be sent straight to where they are stored.",
 };
 
@@ -69,50 +78,13 @@ function preferredForm(accept: string): "html" | "json" | "text" {
   return "text";
 }
 
-const entities: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-
-function escapeHtml(text: string): string {
-  return text.replaceAll(/[&<>"']/g, (char) => entities[char]!);
-}
-
 function html({ status, code, id }: ErrorPageContent, sentence: string): string {
   const hint = isErrorCode(code) ? hints[code] : undefined;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-<meta name="color-scheme" content="light dark">
-<title>${status}: ${escapeHtml(sentence.replace(/\.$/, ""))}</title>
-<style>${style}</style>
-</head>
-<body>
-<main>
-<p class="status">${status}</p>
+  const main = `<p class="status">${status}</p>
 <h1>${escapeHtml(sentence)}</h1>
 ${hint === undefined ? "" : `<p class="hint">${escapeHtml(hint)}</p>\n`}<dl>
 <div><dt>Code</dt><dd><code>${escapeHtml(code)}</code></dd></div>
 <div><dt>Request</dt><dd><code>${escapeHtml(id)}</code></dd></div>
-</dl>
-</main>
-</body>
-</html>
-`;
+</dl>`;
+  return renderPage({ title: `${status}: ${sentence.replace(/\.$/, "")}`, main, shape: "notice" });
 }
-
-const style = `
-:root{color-scheme:light dark;--back:#fafaf9;--text:#1c1b1a;--quiet:#5f5c58;--line:#dedbd6;--mark:#9a3412}
-@media(prefers-color-scheme:dark){:root{--back:#141312;--text:#edebe8;--quiet:#a8a49e;--line:#35322f;--mark:#fdba74}}
-*{box-sizing:border-box;margin:0}
-body{min-height:100vh;min-height:100dvh;display:grid;place-items:center;padding:2rem 1.5rem;background:var(--back);color:var(--text);font:1rem/1.6 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{width:100%;max-width:34rem}
-.status{font:600 1rem/1 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;color:var(--mark);letter-spacing:.04em}
-h1{margin:.75rem 0 0;font-size:clamp(1.5rem,5vw,2rem);line-height:1.25;font-weight:650;letter-spacing:-.015em;text-wrap:balance}
-.hint{margin-top:.9rem;color:var(--quiet)}
-dl{margin-top:2rem;padding-top:1.25rem;border-top:1px solid var(--line);font-size:.875rem}
-dl div{display:flex;gap:1rem;padding:.2rem 0}
-dt{flex:none;width:5rem;color:var(--quiet)}
-dd{min-width:0;overflow-wrap:anywhere}
-code{font:inherit;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;user-select:all}
-`;

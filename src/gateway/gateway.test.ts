@@ -157,6 +157,28 @@ describe("static files", () => {
     assert.equal(response.headers["content-length"], String(big.length));
   });
 
+  test("a directory without an index is listed when the project asks for it; Functions are files with λ", async () => {
+    const parts = {
+      files: { "docs/a<b>.txt": "x", "docs/deep/c.txt": "xyz", "docs/näme.txt": "", "full/index.html": "full" },
+      functions: { "docs/api": () => answer("λ") },
+    };
+    await using bed = await openTestbed({ a: { ...parts, manifest: () => ({ directoryListing: true }) }, b: parts });
+    const docs = await ask(bed, "a.localhost", "/docs/");
+    assert.equal(docs.status, 200);
+    assert.match(docs.body, /<h1>Index of \/docs\/<\/h1>/);
+    assert.match(docs.body, /href="\/docs\/a%3Cb%3E\.txt"><span class="name">a&lt;b&gt;\.txt<\/span>/);
+    assert.match(docs.body, /href="\/docs\/api".*λ/);
+    assert.match(docs.body, /href="\/docs\/deep\/"/);
+    assert.match(docs.body, /href="\/"><span class="name">\.\./);
+    assert.match(String(docs.headers["content-security-policy"]), /default-src 'none'/);
+    assert.match((await ask(bed, "a.localhost", "/")).body, /docs\//);
+    assert.equal((await ask(bed, "a.localhost", "/docs/deep")).status, 200);
+    assert.equal((await ask(bed, "a.localhost", "/docs/n%C3%A4me.txt")).status, 200);
+    assert.equal((await ask(bed, "a.localhost", "/full")).body, "full");
+    assert.equal((await ask(bed, "a.localhost", "/nothing/")).status, 404);
+    assert.equal((await ask(bed, "b.localhost", "/docs/")).status, 404);
+  });
+
   test("a missing path gets the deployment's own 404.html", async () => {
     await using bed = await openTestbed({ a: site, b: { files: { "index.html": "b" } } });
     const missing = await ask(bed, "a.localhost", "/nope");

@@ -20,6 +20,10 @@ import type { GatewayFigures } from "./figures.ts";
 import { openFront, type Front } from "./front.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
+import { Inspection, type InspectionParts } from "./inspection.ts";
+import { renderListing } from "./listing.ts";
+import { contentSecurityPolicy } from "./html.ts";
+import { revalidateAlways } from "./freshness.ts";
 import { Middleware } from "./middleware.ts";
 import { Origins } from "./origin.ts";
 import { Prerenders } from "./prerender.ts";
@@ -43,6 +47,8 @@ export interface GatewayParts {
   readonly purges: PurgeLog;
   /** Counts what is answered, for whoever wants to know. */
   readonly figures?: GatewayFigures;
+  /** For the pages of a deployment's source and build log; null: there are none. */
+  readonly inspection: InspectionParts | null;
 }
 
 /** Live once it listens. `close` lets requests in flight finish within `drainMs`; the parts are their owner's to close. */
@@ -61,6 +67,7 @@ class Journey {
   readonly #prerenders: Prerenders;
   readonly #middleware: Middleware;
   readonly #origins: Origins;
+  readonly #inspection: Inspection | null;
   readonly #control: Control | null;
   readonly #regions: Regions | null;
 
@@ -74,6 +81,7 @@ class Journey {
     this.#prerenders = new Prerenders({ ...parts, cache: this.#cache, forward });
     this.#middleware = new Middleware({ functions });
     this.#origins = new Origins(parts.config);
+    this.#inspection = parts.inspection === null ? null : new Inspection(parts.inspection);
     this.#control = parts.control === null ? null : new Control(parts.control);
   }
 
@@ -98,9 +106,12 @@ class Journey {
     const { host } = exchange.address;
     const { serverName } = exchange.request;
     if (serverName !== null && serverName !== host) throw new MayflyError("MISDIRECTED_REQUEST");
+    if (this.#inspection?.isSignIn(exchange) === true) return this.#inspection.signIn(exchange);
     if (this.#control !== null && isControlHost(host, config)) return this.#control.answer(exchange);
     const deployment = await exchange.step("host", () => hosts.resolve(host));
     if (deployment === null) throw new MayflyError("DEPLOYMENT_NOT_FOUND");
+
+    if (this.#inspection?.isView(exchange) === true) return this.#inspection.answer(exchange, deployment.manifest);
 
     const request = routeRequest(exchange);
     const resolution = await exchange.step("route", () => deployment.routes.resolve(request));
@@ -120,6 +131,8 @@ class Journey {
   /** Answers as routing says. `error`: what led here. */
   async #follow(exchange: Exchange, deployment: ServedDeployment, resolution: Resolution, error?: MayflyError): Promise<void> {
     const { manifest } = deployment;
+    const listing = error === undefined && isMissing(resolution) ? renderListing(manifest, exchange.address.path) : null;
+    if (listing !== null) return exchange.send(200, listingHeaders, listing);
     switch (resolution.kind) {
       case "output": {
         const errorCode =
@@ -218,7 +231,7 @@ function errorPage(
     "x-vercel-error",
     code,
   ];
-  headers.push("x-content-type-options", "nosniff");
+  headers.push("x-content-type-options", "nosniff", "content-security-policy", contentSecurityPolicy);
   if (code === "METHOD_NOT_ALLOWED") headers.push("allow", "GET, HEAD");
   headers.push(...retryAfter(error));
   if (code === "RANGE_NOT_SATISFIABLE") headers.push("content-range", `bytes */${String(details?.size)}`);
@@ -229,6 +242,20 @@ function errorPage(
 function retryAfter({ details }: { readonly details?: Readonly<Record<string, unknown>> }): string[] {
   return typeof details?.retryAfterS === "number" ? ["retry-after", String(details.retryAfterS)] : [];
 }
+
+/** Nothing is at this path: a directory may be. */
+function isMissing(resolution: Resolution): boolean {
+  return (resolution.kind === "error" || resolution.kind === "output") && resolution.status === 404;
+}
+
+const listingHeaders = [
+  "content-type",
+  "text/html; charset=utf-8",
+  "cache-control",
+  revalidateAlways,
+  "content-security-policy",
+  contentSecurityPolicy,
+];
 
 /** What routes say of a response that has no headers of its own. */
 function changed({ headers, responseChanges }: Resolution): string[] {

@@ -179,22 +179,24 @@ export async function openTestbed(
   const logged: LogLine[] = [];
   const bed = { controlSocket: null as string | null };
   const cache = openCacheStore({ config, purges, directory });
+  const index: HostIndex = hosts ?? {
+    async resolve(host) {
+      const manifest = served.get(host);
+      return manifest === undefined ? null : { manifest, routes: compileRoutes(manifest) };
+    },
+  };
   const gateway = openGateway({
     config,
     clock,
     certificates: null,
     functions: fakeFunctions((id) => functions.get(id)!),
-    hosts: hosts ?? {
-      async resolve(host) {
-        const manifest = served.get(host);
-        return manifest === undefined ? null : { manifest, routes: compileRoutes(manifest) };
-      },
-    },
+    hosts: index,
     blobs,
     logs: { append: (lines) => void logged.push(...lines), appendRequest: () => {} },
     control: { socketPath: () => bed.controlSocket },
     cache,
     purges,
+    inspection: null,
   });
   const { port } = await gateway.listen();
   const atEnd: (() => void)[] = [];

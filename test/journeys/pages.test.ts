@@ -1,0 +1,82 @@
+/** What people see of a deployment beside its site: its source and build log, for those of its team; answers kept by the edge. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, describe, it } from "node:test";
+import { projectDirectory, startMayfly } from "../mayfly.ts";
+import { eventually, type Mayfly } from "../server.ts";
+
+const files = {
+  "index.html": "<h1>site</h1>",
+  "notes/<b>odd & name.txt": "<script>alert(1)</script>",
+  "api/kept.js": `let count = 0;
+    module.exports = async (req, res) => {
+      await new Promise((done) => setTimeout(done, 100));
+      res.setHeader("cache-control", "s-maxage=600"); res.setHeader("vercel-cache-tag", "kept"); res.send(String(++count)); };`,
+};
+
+describe("pages and the edge cache", () => {
+  let mayfly: Mayfly;
+  let url: URL;
+
+  before(async () => {
+    mayfly = await startMayfly();
+    url = new URL(await mayfly.deploy(projectDirectory(files), "--name", "pages"));
+  });
+
+  it("source and build log: only with a token of the team, which the deployment's host never sees", async () => {
+    const token = tokenOf(mayfly);
+    for (const view of ["_src", "_logs"]) {
+      const away = await mayfly.fetch(`${url.origin}/${view}`, { headers: { cookie: "_mayfly_view=forged" } });
+      assert.equal(away.status, 303);
+      const form = String(away.headers["location"]);
+      assert.match(form, /^http:\/\/localhost:\d+\/_mayfly\/sign-in\?to=/);
+      assert.match((await mayfly.fetch(form)).text, /<form method="post">/);
+      assert.equal((await mayfly.fetch(form, { method: "POST", body: "token=wrong" })).status, 403);
+      assert.equal((await mayfly.fetch(form, { method: "POST", body: `token=${"x".repeat(10_000)}` })).status, 403);
+      const entered = await mayfly.fetch(form, { method: "POST", body: `token=${token}` });
+      assert.equal(entered.status, 303);
+      const back = String(entered.headers["location"]);
+      assert(back.startsWith(`${url.origin}/${view}?ticket=v1.`) && !back.includes(token));
+      const taken = await mayfly.fetch(back);
+      const cookies = [taken.headers["set-cookie"]].flat().map(String);
+      assert.deepEqual([taken.status, taken.headers["location"], cookies.length], [303, `/${view}`, 2]);
+      for (const cookie of cookies)
+        assert.match(cookie, /^_mayfly_view=v1\.[^;]+; Path=\/_(src|logs); Max-Age=28800; HttpOnly; SameSite=Lax$/);
+      const cookie = cookies[0]!.split(";", 1)[0]!;
+      const page = await mayfly.fetch(`${url.origin}/${view}`, { headers: { cookie } });
+      assert.equal(page.status, 200);
+      assert.equal(page.headers["cache-control"], "private, no-store");
+      assert.match(String(page.headers["content-security-policy"]), /^default-src 'none'; style-src 'sha256-/);
+      if (view === "_logs") continue;
+      assert.match(page.text, /notes\/&lt;b&gt;odd &amp; name\.txt/);
+      const file = await mayfly.fetch(`${url.origin}/_src?f=${encodeURIComponent("notes/<b>odd & name.txt")}`, { headers: { cookie } });
+      assert.match(file.text, /<pre>&lt;script&gt;alert\(1\)&lt;\/script&gt;<\/pre>/);
+      assert.equal((await mayfly.fetch(`${url.origin}/_src?f=../../etc/passwd`, { headers: { cookie } })).status, 404);
+      // A ticket is no pass for longer, and opens no other deployment.
+      const ticket = new URL(back).searchParams.get("ticket")!;
+      assert.equal((await mayfly.fetch(`${url.origin}/_src`, { headers: { cookie: `_mayfly_view=${ticket}` } })).status, 303);
+      const other = new URL(await mayfly.deploy(projectDirectory({ "index.html": "other" }), "--name", "other"));
+      assert.equal((await mayfly.fetch(`${other.origin}/_src`, { headers: { cookie } })).status, 303);
+    }
+    for (const target of ["evil.example/_src", `${url.host}/x`, "localhost/_src", ""]) {
+      assert.equal((await mayfly.fetch(`http://localhost/_mayfly/sign-in?to=${encodeURIComponent(target)}`)).status, 404, target);
+    }
+  });
+
+  it("a Function's answer is kept: one invocation for many requests", async () => {
+    const ask = () => mayfly.fetch(`${url.origin}/api/kept`);
+    const replies = await Promise.all(Array.from({ length: 100 }, ask));
+    assert(replies.every(({ status }) => status === 200));
+    const hit = await eventually("the answer is kept", async () => {
+      const reply = await ask();
+      return reply.headers["x-vercel-cache"] === "HIT" ? reply : null;
+    });
+    assert.equal(hit.text, "1");
+  });
+});
+
+/** The one that this machine's user got at the first start. */
+function tokenOf({ home }: Mayfly): string {
+  return Object.values(JSON.parse(readFileSync(join(home, "config/mayfly/credentials.json"), "utf8")) as Record<string, string>)[0]!;
+}
