@@ -1,9 +1,10 @@
 /**
- * The pages that are made from the code: docs/config.md from the knobs, docs/errors.md from the error table, docs/cli.md
+ * The pages that are made from the code: docs/api.md from the table of endpoints, docs/config.md from the knobs, docs/errors.md from the error table, docs/cli.md
  * from the commands' own words. `npm run fix` writes them; test/tidy.test.ts compares.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { endpoints } from "../src/api/api.ts";
 import { knobEnv, knobs, type Knob } from "../src/config.ts";
 import { commonFlags } from "../src/cli/command.ts";
 import { commands } from "../src/cli/commands.ts";
@@ -11,10 +12,51 @@ import { helpOf } from "../src/cli/help.ts";
 import { errorTable } from "../src/errors.ts";
 
 export const pages: Readonly<Record<string, () => string | Promise<string>>> = {
+  "api.md": apiPage,
   "cli.md": cliPage,
   "config.md": configPage,
   "errors.md": errorsPage,
 };
+
+function apiPage(): string {
+  const rows = endpoints
+    .toSorted((a, b) => (a.path === b.path ? 0 : a.path < b.path ? -1 : 1))
+    .map(({ method, path, access, summary }) => `| \`${method} ${path}\` | ${access} | ${summary} |`);
+  return `# API
+
+\`GET /openapi.json\` is the OpenAPI 3.1 document of what is listed here. Paths and shapes are those of Vercel's API where it
+has them, so its clients work; a version prefix (\`/v13\`) and \`/now\` may stand before every path.
+
+- **Who may call.** A bearer token: \`anyone\` needs none, \`read\` any, \`write\` one that is not read-only, \`admin\` an owner's that
+  is not for one project. What belongs to another team, or to another project than the token is for, is not found (404).
+- **Errors** are \`{"error":{"code","message",…}}\` with a [code](errors.md). 429 has \`Retry-After\`.
+- **Pages.** Lists have \`pagination.next\`: the \`until\` of the next page, or null.
+- **Repeating.** \`POST /deployments\` with an \`Idempotency-Key\` makes one deployment however often it is sent (for a day); uploads
+  are by digest.
+
+## What is worth knowing
+
+- **Production.** A production deployment takes \`<project>.<domain>\` and the project's domains when it is ready, unless a newer one
+  (by the time it was created) has taken them, production is pinned, or it was made with \`autoAssignCustomDomains: false\`. \`promote\`
+  points them at any ready deployment and ends a pin; \`rollback\` points them at an earlier production deployment and pins it: new ones
+  become ready, and wait for a promote. Deployments created before a promote or rollback do not undo it. The same order holds for
+  \`<project>-git-<branch>.<domain>\`.
+- **Variables** are \`sensitive\` unless \`type\` says \`plain\` or \`encrypted\`: sensitive values go into builds and Functions and nowhere else.
+  A deployment keeps the values it was created with; a redeploy takes the present ones.
+- **Cron jobs** run at whole minutes in UTC, on the production deployment only, as \`GET\` with \`user-agent: vercel-cron/1.0\` and, when the
+  variable is set, \`authorization: Bearer $CRON_SECRET\`. A job that still runs is not begun again; what was due while the control plane
+  was down is not made up for; redirects are not followed.
+- **Retention.** Never deleted: what an alias points to, the newest production deployment, the newest \`keepDeployments\`. Of the others
+  previews go after \`previewDays\`, production ones at once. Files that nothing refers to go after \`MAYFLY_GC_GRACE_MS\`.
+- **Backups** are directories below the data directory and hold the key of all secrets: guard them like it.
+
+## Endpoints
+
+| endpoint | access | |
+|---|---|---|
+${rows.join("\n")}
+`;
+}
 
 async function cliPage(): Promise<string> {
   const listed = await Promise.all(Object.values(commands).map((command) => command.load()));

@@ -17,6 +17,7 @@ import type { Git } from "../git/git.ts";
 import type { Identity } from "../store/tokens.ts";
 import { aliasEndpoints } from "./aliases.ts";
 import { authenticate, authorize } from "./auth.ts";
+import { cacheEndpoints } from "./cache.ts";
 import { cronEndpoints } from "./crons.ts";
 import { deploymentEndpoints } from "./deployments.ts";
 import { domainEndpoints } from "./domains.ts";
@@ -47,6 +48,7 @@ export const endpoints: readonly Endpoint[] = [
   ...deploymentEndpoints,
   ...logEndpoints,
   ...cronEndpoints,
+  ...cacheEndpoints,
   ...usageEndpoints,
   ...maintenanceEndpoints,
   ...metricEndpoints,

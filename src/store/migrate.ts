@@ -12,11 +12,14 @@ import type { Tables } from "./tables.ts";
 /** In order; the place in the list is the version. */
 const migrations = [begin, cachePurges, projectsAtWork, git, buildRecords, garbage];
 
+export const latestVersion = migrations.length;
+
 /**
  * Call it in a transaction that keeps other writers out.
+ * @param to a version: an older one for tests only
  * @throws MayflyError data_directory_unusable when the database is newer than this program
  */
-export async function migrate(db: Kysely<Tables>): Promise<void> {
+export async function migrate(db: Kysely<Tables>, to: number = latestVersion): Promise<void> {
   await sql`create table if not exists migrations (version integer primary key)`.execute(db);
   const { rows } = await sql<{ version: number | null }>`select max(version) as version from migrations`.execute(db);
   const version = rows[0]?.version ?? 0;
@@ -27,7 +30,7 @@ export async function migrate(db: Kysely<Tables>): Promise<void> {
     );
   }
   for (const [index, migration] of migrations.entries()) {
-    if (index < version) continue;
+    if (index < version || index >= to) continue;
     await migration.up(db as unknown as Kysely<never>);
     await sql`insert into migrations (version) values (${index + 1})`.execute(db);
   }
