@@ -1,6 +1,7 @@
 /** Version 2 alone, which the machine at hand may not have: a directory stands for the hierarchy. */
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
@@ -47,6 +48,7 @@ describe("control groups", () => {
     });
     const read = (...parts: string[]): string => readFileSync(join(root, ...parts), "utf8");
     for (const parts of [[], ["mayfly"], ["mayfly", "3"]]) assert.equal(read(...parts, "cgroup.subtree_control"), "+memory +cpu +pids");
+    assert.equal(Number(read("mayfly", "cpu.weight")), Math.min(10_000, 100 * availableParallelism()));
     const inGroup = (file: string): string => read("mayfly", "3", "17", file);
     assert.equal(inGroup("memory.max"), "1000");
     assert.equal(inGroup("memory.oom.group"), "1");

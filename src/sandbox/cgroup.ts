@@ -5,6 +5,7 @@
  */
 import { accessSync, constants, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
@@ -153,6 +154,7 @@ export class Cgroup {
       const root = found.freezer.root;
       for (const directory of [root, join(root, base), join(root, base, block)]) await delegate(directory, text);
     }
+    await weigh(found, block);
     await group.setLimits(limits);
     return group;
   }
@@ -311,6 +313,21 @@ async function makeDirectory(directory: string): Promise<void> {
       if (errnoOf(error) !== "ENOENT" || attempt === 10) throw error;
     }
   }
+}
+
+const weighed = new Set<string>();
+
+/**
+ * All sandboxes together weigh like one process on each processor. By the kernel's default they would weigh like a single
+ * one, and on a busy machine a Function would wait for its turn many times as long as the request's way to it takes.
+ */
+async function weigh({ cpu }: Hierarchies, block: string): Promise<void> {
+  if (cpu === null || weighed.has(join(cpu.root, block))) return;
+  const [file, unit, max] = cpu.version === 1 ? ["cpu.shares", 1024, 262_144] : ["cpu.weight", 100, 10_000];
+  for (const directory of [join(cpu.root, base), join(cpu.root, base, block)]) {
+    await writeFile(join(directory, file), String(Math.min(max, unit * availableParallelism())));
+  }
+  weighed.add(join(cpu.root, block));
 }
 
 /** Opens controllers to the children of a version 2 group. */
