@@ -107,6 +107,25 @@ test("TypeScript and modules run as CommonJS, with what they reach", async () =>
   assert.match(native["api/m.js"]!, /^import /m);
 });
 
+test("tsconfig.json: extends, and paths that become relative", async () => {
+  const result = await bed.build({
+    "tsconfig.base.json": json({ compilerOptions: { jsx: "preserve", experimentalDecorators: true } }),
+    "tsconfig.json":
+      '{ // aliases\n "extends": "./tsconfig.base", "compilerOptions": { "baseUrl": ".", "paths": { "@/*": ["src/*"], "config": ["src/config/index.ts"] } } }',
+    "api/a.ts":
+      'import { x } from "@/lib/x";\nimport { View } from "@/view";\nimport config from "config";\nimport { join } from "node:path";\nconst d = (c: unknown) => c as never;\n@d class C {}\nexport default () => [x, View, config, join, C];\n',
+    "src/lib/x.ts": 'import y from "@/lib/y.json";\nexport const x: number = y.y;\n',
+    "src/lib/y.json": '{ "y": 1 }',
+    "src/view.tsx": "/** @jsxImportSource . */\nexport const View = () => <p />;\n",
+    "src/config/index.ts": "export default { a: 1 };\n",
+  });
+  const bundle = await bed.bundle(functionAt(result, "api/a"));
+  assert.deepEqual(Object.keys(bundle), ["api/a.js", "src/config/index.js", "src/lib/x.js", "src/lib/y.json", "src/view.js"]);
+  assert.match(bundle["api/a.js"]!, /require\("\.\.\/src\/lib\/x\.js"\)/);
+  assert.doesNotMatch(bundle["api/a.js"]!, /@d |"@\//);
+  assert.doesNotMatch(bundle["src/view.js"]!, /<p/);
+});
+
 test("a stack trace names the lines of TypeScript", async () => {
   const result = await bed.build({
     "api/a.ts": 'import { fail } from "../lib/fail";\nexport default (): void => fail({ why: "boom" });\n',

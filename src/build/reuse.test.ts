@@ -126,6 +126,19 @@ test("files that are chosen by name: a new one is among them", async () => {
   assert.deepEqual(await rebuilt(computed, { ...computed, "views/b.js": "" }), ["api/b.js"]);
 });
 
+test("tsconfig.json: what it extends, and files that its paths may mean", async () => {
+  const files: Files = {
+    ...project,
+    "tsconfig.json": json({ extends: "./base.json", compilerOptions: { paths: { "@/*": ["./lib/*"] } } }),
+    "base.json": json({ compilerOptions: { target: "es2020" } }),
+    "api/typed.ts": 'import { z } from "@/z";\nexport default (_: unknown, res: { end(text: string): void }) => res.end(z);\n',
+  };
+  assert.deepEqual(await rebuilt(files, files), []);
+  assert.deepEqual(await rebuilt(files, { ...files, "base.json": json({ compilerOptions: { target: "es2021" } }) }), all);
+  assert.deepEqual(await rebuilt(files, { ...files, "lib/z.tsx": 'export const z = "tsx";' }), ["api/typed.ts"]);
+  assert.deepEqual(await rebuilt(files, { ...files, "lib/z.ts": 'export const z = "edited";' }), ["api/typed.ts"]);
+});
+
 test("links: what they lead to matters, and they themselves", async () => {
   const files: Files = {
     "api/a.js": `const x = require("../shared/x"); ${handler}`,

@@ -84,7 +84,7 @@ export class Tracer {
       mixedModules: true,
       cache: this.#cache,
       ...(exclude === null ? {} : { ignore: exclude }),
-      ...(packages === null ? {} : { resolve: setPackagesApart(resolve as Resolve, packages) }),
+      resolve: packages === null ? findTsx(resolve as Resolve) : setPackagesApart(findTsx(resolve as Resolve), packages),
       readFile: async (path) => this.#read(path, probes),
       stat: async (path) => {
         const stats = this.#files.stat(path);
@@ -118,6 +118,18 @@ export class Tracer {
       return null;
     }
   }
+}
+
+/** nft looks for `x.ts` where code says `x.js`, and never for `x.tsx`. */
+function findTsx(resolve: Resolve): Resolve {
+  return async (id, parent, job, isRequire) => {
+    try {
+      return await resolve(id, parent, job, isRequire);
+    } catch (error) {
+      if (!/^\.{1,2}\/.*\.ts$/.test(id) || isInstalled(parent)) throw error;
+      return resolve(`${id}x`, parent, job, isRequire);
+    }
+  };
 }
 
 /** Takes installed files out of a walk: they are noted, and the walk is told that they are Node's own. */

@@ -6,13 +6,17 @@
  */
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import type { BuildOptions, TransformOptions } from "esbuild";
 import { messageOf } from "../errors.ts";
 import type { Probes, SourceFiles } from "./source-files.ts";
+import { readTsconfig, resolveAliases, type Tsconfig } from "./tsconfig.ts";
 
 export interface Transpiled {
   /** Absolute path that the code goes to: `a.ts` → `a.js`. */
   readonly path: string;
   readonly code: string;
+  /** Which files there are decided what it imports. */
+  readonly hasAliases: boolean;
 }
 
 type Format = "cjs" | "esm";
@@ -27,7 +31,7 @@ export class Transpiler {
   readonly #files: SourceFiles;
   readonly #transpiled = new Map<string, Promise<Transpiled | null>>();
   readonly #scopes = new Map<string, Promise<string | null>>();
-  readonly #tsconfigs = new Map<string, Promise<string | undefined>>();
+  readonly #tsconfigs = new Map<string, Promise<Tsconfig | undefined>>();
 
   /** @param files above whose top nothing is looked at @param nodeMajor what the code is to run on */
   constructor(files: SourceFiles, nodeMajor: Promise<number>) {
@@ -62,6 +66,10 @@ export class Transpiler {
         if (directory === this.#top || directory === dirname(directory)) break;
       }
     }
+    const tsconfig = await this.#tsconfig(dirname(path));
+    for (const file of tsconfig?.files ?? []) probes.input(file);
+    for (const file of tsconfig?.absent ?? []) probes.absent(file);
+    if ((await this.transpile(path).catch(() => null))?.hasAliases === true) probes.anyName();
   }
 
   async #transpile(path: string): Promise<Transpiled | null> {
@@ -73,12 +81,12 @@ export class Transpiler {
     if (!isTyped && path.endsWith(".js") && (format === "esm" || !moduleSyntax.test(source))) return null;
     const target = isTyped ? path.replace(/\.([cm]?)tsx?$/, ".$1js") : path;
     try {
-      return { path: target, code: await this.#emit(path, source, format) };
+      return { path: target, ...(await this.#emit(path, source, format)) };
     } catch (error) {
       const message = messageOf(error).replaceAll(`${this.#top}/`, "");
       console.error(`Warning: ${message}`);
       // JavaScript says itself what is wrong with it when it is loaded.
-      return isTyped ? { path: target, code: `throw new SyntaxError(${JSON.stringify(message)});\n` } : null;
+      return isTyped ? { path: target, code: `throw new SyntaxError(${JSON.stringify(message)});\n`, hasAliases: false } : null;
     }
   }
 
@@ -95,35 +103,56 @@ export class Transpiler {
     }
   }
 
-  async #emit(path: string, source: string, format: Format): Promise<string> {
-    const { transform } = await import("esbuild");
-    const loader = path.endsWith(".tsx") ? "tsx" : typed.test(path) ? "ts" : "jsx";
-    const tsconfigRaw = await this.#tsconfig(dirname(path));
+  async #emit(path: string, source: string, format: Format): Promise<Emitted> {
+    const tsconfig = await this.#tsconfig(dirname(path));
     const options = {
-      loader,
-      sourcefile: path,
-      sourcemap: "external",
-      sourcesContent: false,
       platform: "node",
       target: `node${await this.#nodeMajor}`,
+      sourcemap: "external",
+      sourcesContent: false,
       logLevel: "silent",
-      ...(tsconfigRaw === undefined ? {} : { tsconfigRaw }),
-      ...(tsconfigRaw === undefined || /"jsx"\s*:\s*"preserve"/.test(tsconfigRaw) ? { jsx: "automatic" as const } : {}),
+      ...(tsconfig === undefined || tsconfig.keepsJsx ? { jsx: "automatic" as const } : {}),
     } as const;
+    const emit = (as: Format): Promise<Emitted & { readonly map: string }> =>
+      tsconfig?.needsPlace === true
+        ? this.#emitInPlace(path, { ...options, format: as })
+        : emitText(path, source, tsconfig, { ...options, format: as });
     // CommonJS has neither import.meta nor top-level await; Node finds out by itself that such a file is a module.
     const isModuleOnly = format === "cjs" && /\bimport\.meta\b/.test(source);
-    let emitted: { readonly code: string; readonly map: string };
+    let emitted: Emitted & { readonly map: string };
     try {
-      emitted = await transform(source, { ...options, format: isModuleOnly ? "esm" : format });
+      emitted = await emit(isModuleOnly ? "esm" : format);
     } catch (error) {
       if (format !== "cjs" || !/top-level await/i.test(messageOf(error))) throw error;
-      emitted = await transform(source, { ...options, format: "esm" });
+      emitted = await emit("esm");
     }
     // `import "./x.ts"` names a file that is x.js from now on.
     const code = emitted.code.replaceAll(/(\bfrom\s*|\bimport\s*\(?\s*|\brequire\(\s*)("\.{1,2}\/[^"\n]*)\.([cm]?)tsx?"/g, '$1$2.$3js"');
     // Beside it, wherever the build ran: runtime/source-maps.js reads it when a stack is asked for.
     const map = JSON.stringify({ ...(JSON.parse(emitted.map) as object), sources: [basename(path)] });
-    return `${code}//# sourceMappingURL=data:application/json;base64,${Buffer.from(map).toString("base64")}\n`;
+    const comment = `//# sourceMappingURL=data:application/json;base64,${Buffer.from(map).toString("base64")}\n`;
+    return { code: code + comment, hasAliases: emitted.hasAliases };
+  }
+
+  /** esbuild finds the file's tsconfig.json, and follows it, only for files that it reads itself. */
+  async #emitInPlace(path: string, options: BuildOptions): Promise<Emitted & { readonly map: string }> {
+    const { build } = await import("esbuild");
+    let hasAliases = false;
+    const { outputFiles } = await build({
+      ...options,
+      entryPoints: [path],
+      outfile: `${path}.out.js`,
+      absWorkingDir: this.#top,
+      bundle: true,
+      write: false,
+      treeShaking: false,
+      // A workspace's package stays a package.
+      preserveSymlinks: true,
+      loader: { ".js": "jsx" },
+      plugins: [resolveAliases(this.#top, () => (hasAliases = true))],
+    });
+    const textOf = (end: string): string => outputFiles!.find((file) => file.path.endsWith(end))!.text;
+    return { code: textOf(".js"), map: textOf(".map"), hasAliases };
   }
 
   #scope(directory: string): Promise<string | null> {
@@ -134,22 +163,45 @@ export class Transpiler {
     });
   }
 
-  /** Text of the nearest tsconfig.json, if esbuild can read it. */
-  #tsconfig(directory: string): Promise<string | undefined> {
+  /** The nearest tsconfig.json, if esbuild can read it. */
+  #tsconfig(directory: string): Promise<Tsconfig | undefined> {
     return cached(this.#tsconfigs, directory, async () => {
-      const text = await readText(join(directory, "tsconfig.json"));
+      const path = join(directory, "tsconfig.json");
+      const text = await readText(path);
       if (text === undefined)
         return directory === this.#top || directory === dirname(directory) ? undefined : this.#tsconfig(dirname(directory));
       try {
         const { transform } = await import("esbuild");
         await transform("", { loader: "ts", tsconfigRaw: text, logLevel: "silent" });
-        return text;
+        return readTsconfig(path, text);
       } catch (error) {
         console.error(`Warning: tsconfig.json is ignored: ${messageOf(error)}`);
         return undefined;
       }
     });
   }
+}
+
+interface Emitted {
+  readonly code: string;
+  /** Names of files decided what it imports. */
+  readonly hasAliases: boolean;
+}
+
+async function emitText(
+  path: string,
+  source: string,
+  tsconfig: Tsconfig | undefined,
+  options: TransformOptions,
+): Promise<Emitted & { readonly map: string }> {
+  const { transform } = await import("esbuild");
+  const { code, map } = await transform(source, {
+    ...options,
+    sourcefile: path,
+    loader: path.endsWith(".tsx") ? "tsx" : typed.test(path) ? "ts" : "jsx",
+    ...(tsconfig === undefined ? {} : { tsconfigRaw: tsconfig.text }),
+  });
+  return { code, map, hasAliases: false };
 }
 
 function cached<Value>(map: Map<string, Promise<Value>>, key: string, make: () => Promise<Value>): Promise<Value> {
