@@ -80,6 +80,7 @@ const rows = {
 
   // deployments that end in ERROR (Deployment.errorCode)
   BUILD_FAILED: { status: 400, sentence: "The build failed. Its log has the reason." },
+  BUILD_SKIPPED: { status: 400, sentence: "The project's ignored build step says that there is nothing to build." },
   BUILD_TIMEOUT: { status: 400, sentence: "The build took longer than it may." },
   BUILD_OUT_OF_MEMORY: { status: 400, sentence: "The build needed more memory than it may have." },
   BUILD_OUT_OF_DISK: { status: 400, sentence: "The build needed more disk than it may have." },

@@ -156,6 +156,8 @@ export interface GitSource {
   readonly commitSha: string;
   readonly commitMessage: string;
   readonly commitAuthor: string;
+  /** The author's login at the host; absent: not known. */
+  readonly commitAuthorLogin?: string;
   readonly pullRequest: number | null;
   /** It comes from another repository: no secrets, and no cache is written. */
   readonly fork: boolean;

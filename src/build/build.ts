@@ -479,7 +479,7 @@ function managersOf(job: PlannedJob): readonly PackageManager[] {
 }
 
 /** What the project's commands and builders see; the worker itself sees nothing of it before it is at work. */
-function buildEnvironment(request: BuildRequest): Readonly<Record<string, string>> {
+export function buildEnvironment(request: BuildRequest): Readonly<Record<string, string>> {
   const { deployment, config } = request;
   const own = Object.entries(request.buildEnv).filter(([key]) => !["PATH", "HOME", "TMPDIR"].includes(key));
   const registry = config.npmRegistry;
@@ -510,7 +510,7 @@ function buildEnvironment(request: BuildRequest): Readonly<Record<string, string
 }
 
 /** Also when a build took the rights off its own directories, or nested them deeper than a path can say: `rm` walks. */
-async function removeTree(directory: string): Promise<void> {
+export async function removeTree(directory: string): Promise<void> {
   try {
     await rm(directory, { recursive: true, force: true, maxRetries: 3 });
   } catch {

@@ -34,6 +34,8 @@ export interface Plan {
   readonly framework: string | null;
   /** Where the project is in the tree: "" or `apps/web`. */
   readonly rootDirectory: string;
+  /** Asks, for what comes from a Git host, whether to build at all; null: it is built. */
+  readonly ignoreCommand: string | null;
   /** The tree has the finished `.vercel/output`; neither `outputs` nor `routes` nor `job` say anything. */
   readonly prebuilt: boolean;
   /** Output path → file of the source. */
@@ -71,7 +73,8 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
   const project = openProject(request.tree, request.readFile, request.prebuilt ? null : request.settings.rootDirectory);
   const { rootDirectory } = project;
   const vercelJson = await readVercelJson(request, project);
-  const base = { rootDirectory, caseSensitive: vercelJson.caseSensitive, site: vercelJson.site };
+  const ignoreCommand = { ...request.settings, ...vercelJson.settings }.commandForIgnoringBuildStep ?? null;
+  const base = { rootDirectory, caseSensitive: vercelJson.caseSensitive, site: vercelJson.site, ignoreCommand };
   if (request.prebuilt) {
     if (!project.has(`${outputRoot}/config.json`)) {
       throw new MayflyError("BUILD_OUTPUT_INVALID", `There is no ${outputRoot}/config.json: run the build before a prebuilt deployment.`);

@@ -144,7 +144,9 @@ function parseSettings(value: Json): Partial<ProjectSettings> {
     if (setting !== null && typeof setting !== "string") throw invalid(`: "${key}" must be a string or null`);
     settings[key] = setting;
   }
-  return settings;
+  const ignore = value["ignoreCommand"];
+  if (ignore !== undefined && ignore !== null && typeof ignore !== "string") throw invalid(': "ignoreCommand" must be a string or null');
+  return ignore === undefined ? settings : { ...settings, commandForIgnoringBuildStep: ignore };
 }
 
 function parseSite(value: Json): SiteSettings {

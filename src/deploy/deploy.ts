@@ -4,7 +4,8 @@
  * step makes anything visible.
  */
 import type { BlobStore } from "../blobs/blob-store.ts";
-import { runBuild, type Build, type BuildResult } from "../build/build.ts";
+import { runBuild, type Build, type BuildResult, type BuildRequest } from "../build/build.ts";
+import { isIgnored } from "../build/ignore.ts";
 import { planBuild, type Plan } from "../build/plan.ts";
 import type { BuildCaches } from "../build/build-cache.ts";
 import type { CompileCache } from "../build/compile-cache.ts";
@@ -97,7 +98,7 @@ async function buildStep(
   const unseal = (env: Readonly<Record<string, Sealed>>) =>
     Object.fromEntries(Object.entries(env).map(([name, value]) => [name, seal.open(value, envPlace(deployment.id, name))]));
   const buildEnv = unseal(deployment.request.buildEnv);
-  return runBuild({
+  const request: BuildRequest = {
     plan,
     tree,
     reuse: {
@@ -121,7 +122,11 @@ async function buildStep(
     clock,
     signal,
     log: (text, stream) => appendLine(context, deployment, stream, text),
-  });
+  };
+  if (plan.ignoreCommand !== null && deployment.git !== null && !deployment.request.force) {
+    if (await isIgnored(request, plan.ignoreCommand)) throw new MayflyError("BUILD_SKIPPED");
+  }
+  return runBuild(request);
 }
 
 /** What an earlier build has left for this one. */
@@ -188,7 +193,8 @@ async function failStep(context: DeployContext, deployment: Deployment, error: u
   if (!(error instanceof MayflyError)) console.error(`Deployment ${deployment.id}:`, error);
   for (const line of message.split("\n")) appendLine(context, deployment, "system", line);
   await context.logs.flush();
-  await finishUnready(context.store, deployment.id, "ERROR", { code, message }, context.clock.now());
+  const state = code === "BUILD_SKIPPED" ? "CANCELED" : "ERROR";
+  await finishUnready(context.store, deployment.id, state, { code, message }, context.clock.now());
 }
 
 function appendLine({ logs, clock }: DeployContext, deployment: Pick<Deployment, "id">, stream: LogLine["stream"], text: string): void {

@@ -76,6 +76,7 @@ export function systemEnvironment(project: Project, deploymentId: string, git: G
     VERCEL_GIT_COMMIT_SHA: git.commitSha,
     VERCEL_GIT_COMMIT_MESSAGE: git.commitMessage.slice(0, 2048),
     VERCEL_GIT_COMMIT_AUTHOR_NAME: git.commitAuthor,
+    VERCEL_GIT_COMMIT_AUTHOR_LOGIN: git.commitAuthorLogin ?? "",
     VERCEL_GIT_PULL_REQUEST_ID: git.pullRequest === null ? "" : String(git.pullRequest),
   };
 }

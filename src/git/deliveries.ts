@@ -42,7 +42,7 @@ export async function act(context: GitContext, connection: GitConnection, delive
   const work: Work = { context, connection, project, delivery };
   switch (event.kind) {
     case "push":
-      return pushed(work, checkBranch(event.branch));
+      return pushed(work, checkBranch(event.branch), event);
     case "pull-request":
       return event.fork ? forkProposed(work, event) : proposed(work, event);
     case "comment":
@@ -70,9 +70,12 @@ interface Candidate {
   readonly subject: string;
   /** The commit that this branch was deployed from before. */
   readonly previousSha: string | null;
+  /** Of its author, at the host; null: not known. */
+  readonly login: string | null;
 }
 
-async function pushed(work: Work, branch: string): Promise<DeliveryResult> {
+/** `event`: what the host says of the push; null: it was about something else. */
+async function pushed(work: Work, branch: string, event: PushEvent | null): Promise<DeliveryResult> {
   const { context, connection, delivery } = work;
   const { store } = context.deploy;
   return fetchRef(work, `refs/heads/${branch}`, async (mirror, sha) => {
@@ -81,7 +84,17 @@ async function pushed(work: Work, branch: string): Promise<DeliveryResult> {
     const record = await findBranch(store, connection.id, subject);
     if (record.sha === sha && !delivery.forced) return nothing(`commit ${sha.slice(0, 7)} of ${branch} is known already`);
     const commit = await readCommit(mirror, sha);
-    return consider(work, { mirror, commit, branch, pullRequest: record.pullRequest, fork: false, subject, previousSha: record.sha });
+    const login = event?.sha === sha ? event.author : null;
+    return consider(work, {
+      mirror,
+      commit,
+      branch,
+      pullRequest: record.pullRequest,
+      fork: false,
+      subject,
+      previousSha: record.sha,
+      login,
+    });
   });
 }
 
@@ -99,6 +112,7 @@ async function branchDeleted({ context, connection, project }: Work, branch: str
   return nothing(`branch ${branch} is gone, and ${host} with it`);
 }
 
+type PushEvent = Extract<GitEvent, { kind: "push" }>;
 type PullRequestEvent = Extract<GitEvent, { kind: "pull-request" }>;
 
 /** A pull request within the repository: its branch is deployed by pushes, so that only the two must be brought together. */
@@ -109,7 +123,7 @@ async function proposed(work: Work, event: PullRequestEvent): Promise<DeliveryRe
   const open = event.state === "open";
   await updateBranch(store, connection.id, subject, { pullRequest: open ? event.number : null }, clock.now());
   if (!open) return nothing(`pull request ${event.number} is closed`);
-  const { result, deploymentId } = await pushed(work, event.branch);
+  const { result, deploymentId } = await pushed(work, event.branch, null);
   const { sha } = await findBranch(store, connection.id, subject);
   if (sha !== null) await attachPullRequest(store, connection.id, sha, event.number);
   return { result: `pull request ${event.number} of ${event.branch}: ${result}`, deploymentId };
@@ -163,7 +177,7 @@ export async function forkDeployed(
     const record = await findBranch(store, connection.id, subject);
     if (record.sha === sha && !delivery.forced) return nothing(`commit ${sha.slice(0, 7)} of pull request ${number} is known already`);
     const commit = await readCommit(mirror, sha);
-    const candidate = { mirror, commit, branch, pullRequest: number, fork: true, subject, previousSha: record.sha };
+    const candidate = { mirror, commit, branch, pullRequest: number, fork: true, subject, previousSha: record.sha, login: null };
     if (record.approvedSha !== sha && !(await isTrusted(sha))) {
       await report(work, candidate, "waiting", "It comes from a fork: a member must approve this commit.");
       return nothing(`commit ${sha.slice(0, 7)} of pull request ${number} waits for a member's approval`);
@@ -223,7 +237,7 @@ async function deploymentOf({ context, connection, delivery }: Work, { commit, b
 
 async function create(work: Work, candidate: Candidate): Promise<Deployment> {
   const { context, connection, project } = work;
-  const { mirror, commit, branch, pullRequest, fork } = candidate;
+  const { mirror, commit, branch, pullRequest, fork, login } = candidate;
   const { config, blobs, logs, clock } = context.deploy;
   context.queue.refuseWhenFull();
   const { tree, warnings } = await readCommitTree(mirror, commit.sha, blobs, {
@@ -239,6 +253,7 @@ async function create(work: Work, candidate: Candidate): Promise<Deployment> {
     commitSha: commit.sha,
     commitMessage: commit.message,
     commitAuthor: commit.author,
+    ...(login === null ? {} : { commitAuthorLogin: login }),
     pullRequest,
     fork,
   };

@@ -86,7 +86,7 @@ export function gitHostConformance(name: string, open: () => Promise<Rig>): void
       const { body, headers } = rig.sign("secret", "id-2", now);
       const head = rig.host.verify({ body, headers }, "secret", now)!;
       const event = rig.host.parse(head.event, body);
-      assert.deepEqual(event, { kind: "push", repositoryId: repository.id, branch: "main", sha, deleted: false });
+      assert.deepEqual(event, { kind: "push", repositoryId: repository.id, branch: "main", sha, deleted: false, author: "ann" });
       assert.deepEqual(rig.host.parse("something else", body), { kind: "other", repositoryId: repository.id });
       for (const text of ["", "[]", "null", "{", "{}x"]) {
         assert.throws(() => rig.host.parse(head.event, Buffer.from(text)), /webhook/, text);

@@ -41,7 +41,15 @@ export interface WebhookHead {
 
 /** What has happened, in one vocabulary. All of it is a hint only: what is built is asked of the repository. */
 export type GitEvent =
-  | { readonly kind: "push"; readonly repositoryId: string; readonly branch: string; readonly sha: string; readonly deleted: boolean }
+  | {
+      readonly kind: "push";
+      readonly repositoryId: string;
+      readonly branch: string;
+      readonly sha: string;
+      readonly deleted: boolean;
+      /** Login of the newest commit's author, as far as the host says. */
+      readonly author: string | null;
+    }
   | {
       readonly kind: "pull-request";
       readonly repositoryId: string;

@@ -20,7 +20,13 @@ gitHostConformance("github", async () => {
     fake,
     member: "mia",
     sign(secret, id) {
-      const payload = { ref: "refs/heads/main", after: conformanceSha, deleted: false, repository: { id: fake.idOf("ann/shop") } };
+      const payload = {
+        ref: "refs/heads/main",
+        after: conformanceSha,
+        deleted: false,
+        head_commit: { author: { username: "ann" } },
+        repository: { id: fake.idOf("ann/shop") },
+      };
       const body = Buffer.from(JSON.stringify(payload));
       const signature = `sha256=${createHmac("sha256", secret).update(body).digest("hex")}`;
       return { body, headers: { "x-github-event": "push", "x-github-delivery": id, "x-hub-signature-256": signature } };

@@ -253,7 +253,9 @@ function ownerAndName(path: string): { owner: string; repo: string } {
 function parsePush(body: JsonObject, repositoryId: string): GitEvent {
   const branch = /^refs\/heads\/(.+)$/s.exec(text(body, "ref"))?.[1];
   if (branch === undefined) return { kind: "other", repositoryId };
-  return { kind: "push", repositoryId, branch, sha: text(body, "after"), deleted: body["deleted"] === true };
+  const author = field(field(body, "head_commit") ?? {}, "author");
+  const login = author === null ? null : textOf(author, "username");
+  return { kind: "push", repositoryId, branch, sha: text(body, "after"), deleted: body["deleted"] === true, author: login };
 }
 
 function parsePullRequest(body: JsonObject, repositoryId: string): GitEvent {

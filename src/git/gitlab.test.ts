@@ -25,7 +25,9 @@ const rig = (signs: boolean) => async (): Promise<Rig> => {
 };
 
 function sign(repositoryId: string, secret: string, id: string, now: number, signs: boolean) {
-  const body = Buffer.from(JSON.stringify({ ref: "refs/heads/main", after: conformanceSha, project: { id: Number(repositoryId) } }));
+  const body = Buffer.from(
+    JSON.stringify({ ref: "refs/heads/main", after: conformanceSha, user_username: "ann", project: { id: Number(repositoryId) } }),
+  );
   const headers: Record<string, string> = { "x-gitlab-event": "Push Hook", "idempotency-key": id, "x-gitlab-token": gitlabToken(secret) };
   if (!signs) return { body, headers };
   const timestamp = String(now / 1000);

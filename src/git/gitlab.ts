@@ -78,7 +78,7 @@ class Gitlab implements GitHost {
         const branch = /^refs\/heads\/(.+)$/s.exec(text(body, "ref"))?.[1];
         if (branch === undefined) return { kind: "other", repositoryId };
         const sha = text(body, "after");
-        return { kind: "push", repositoryId, branch, sha, deleted: /^0+$/.test(sha) };
+        return { kind: "push", repositoryId, branch, sha, deleted: /^0+$/.test(sha), author: textOf(body, "user_username") };
       }
       case "Merge Request Hook":
         return parseMergeRequest(body, repositoryId);

@@ -38,7 +38,10 @@ const stateOf: Readonly<Record<DeploymentState, ReportState>> = {
 /** What the store compares with what was posted. */
 const storedState = (report: GitReport): string => report.outcome ?? report.deployment?.state ?? "CANCELED";
 
-const reportState = (report: GitReport): ReportState => report.outcome ?? stateOf[report.deployment?.state ?? "CANCELED"];
+function reportState({ outcome, deployment }: GitReport): ReportState {
+  if (deployment?.errorCode === "BUILD_SKIPPED") return "skipped";
+  return outcome ?? stateOf[deployment?.state ?? "CANCELED"];
+}
 
 /** Posts what the host does not know yet; what fails is put off, as long as the host asks or longer and longer. */
 export async function post(context: GitContext, due: GitReport): Promise<void> {

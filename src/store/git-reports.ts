@@ -33,6 +33,7 @@ export interface GitReport extends NewGitReport {
   readonly deployment: {
     readonly state: DeploymentState;
     readonly host: string;
+    readonly errorCode: string | null;
     readonly errorMessage: string | null;
     readonly buildingAt: TimestampMs | null;
     readonly readyAt: TimestampMs | null;
@@ -201,7 +202,14 @@ function reports(store: Store) {
     .leftJoin("deployments", "deployments.id", "git_reports.deployment_id")
     .selectAll("git_reports")
     .select(["git_connections.base_url", "git_connections.repository_id"])
-    .select(["deployments.state", "deployments.host", "deployments.error_message", "deployments.building_at", "deployments.ready_at"]);
+    .select([
+      "deployments.state",
+      "deployments.host",
+      "deployments.error_code",
+      "deployments.error_message",
+      "deployments.building_at",
+      "deployments.ready_at",
+    ]);
 }
 
 type ReportRow = Awaited<ReturnType<ReturnType<typeof reports>["execute"]>>[number];
@@ -227,6 +235,7 @@ function toReport(row: ReportRow): GitReport {
         : {
             state: row.state as DeploymentState,
             host: row.host,
+            errorCode: row.error_code,
             errorMessage: row.error_message,
             buildingAt: row.building_at,
             readyAt: row.ready_at,

@@ -49,7 +49,7 @@ export class FakeGithub extends FakeHost {
   }
 
   idOf(repository: string): number {
-    return [...repository].reduce((sum, character) => sum + character.charCodeAt(0), 1);
+    return this.numberOf(repository);
   }
 
   answer(call: Call): Answer {
@@ -173,7 +173,13 @@ export class FakeGithub extends FakeHost {
 
   push(repository: string, branch: string, after: string, options: { id?: string; deleted?: boolean; hooks?: readonly Hook[] } = {}) {
     const { deleted = false, ...rest } = options;
-    const payload = { ref: `refs/heads/${branch}`, after: deleted ? "0".repeat(40) : after, deleted, pushed_at: ++this.#ids };
+    const payload = {
+      ref: `refs/heads/${branch}`,
+      after: deleted ? "0".repeat(40) : after,
+      deleted,
+      pushed_at: ++this.#ids,
+      head_commit: { author: { username: "ann" } },
+    };
     return this.deliver(repository, "push", payload, rest);
   }
 

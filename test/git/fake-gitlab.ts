@@ -40,20 +40,14 @@ export class FakeGitlab extends FakeHost {
   readonly notes = new Map<number, { id: number; body: string }[]>();
   /** GitLab 19 and later sign. */
   signs = true;
-  readonly #repositories = new Map<string, string>();
   #ids = 1000;
 
   static open(): Promise<FakeGitlab> {
     return new FakeGitlab().open();
   }
 
-  override repository(path: string, options: { private?: boolean } = {}) {
-    this.#repositories.set(this.idOf(path), path);
-    return super.repository(path, options);
-  }
-
   idOf(repository: string): string {
-    return String([...repository].reduce((sum, character) => sum + character.charCodeAt(0), 1));
+    return String(this.numberOf(repository));
   }
 
   answer(call: Call): Answer {
@@ -66,7 +60,8 @@ export class FakeGitlab extends FakeHost {
     for (const field of Object.keys(call.body)) if (!known.has(field)) this.wrong.push(`${route.name}: there is no ${field}`);
     if (call.headers["private-token"] !== this.token) return { status: 401, body: { message: "401 Unauthorized" } };
     const [id = "", second = "", third = ""] = route.pattern.exec(call.path)!.slice(1).map(decodeURIComponent);
-    const path = this.#repositories.get(id) ?? id;
+    const path = this.paths.find((known) => this.idOf(known) === id) ?? id;
+    if (!this.paths.includes(path)) return { status: 404, body: { message: "404 Project Not Found" } };
     return this.#act(route.name, path, second, third, call.body);
   }
 
@@ -140,7 +135,13 @@ export class FakeGitlab extends FakeHost {
 
   push(repository: string, branch: string, after: string, options: { id?: string; deleted?: boolean } = {}) {
     const { deleted = false, ...rest } = options;
-    const payload = { object_kind: "push", ref: `refs/heads/${branch}`, after: deleted ? "0".repeat(40) : after, user_id: 1 };
+    const payload = {
+      object_kind: "push",
+      ref: `refs/heads/${branch}`,
+      after: deleted ? "0".repeat(40) : after,
+      user_id: 1,
+      user_username: "ann",
+    };
     return this.deliver(repository, "Push Hook", payload, rest);
   }
 

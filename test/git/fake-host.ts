@@ -4,7 +4,8 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { mkdirSync, renameSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { request as ask } from "undici";
 import { atEnd } from "../at-end.ts";
 import { scratchDirectory } from "../scratch.ts";
@@ -38,6 +39,8 @@ export abstract class FakeHost {
   /** Repository → hooks. */
   readonly hooks = new Map<string, Hook[]>();
   readonly paths: string[] = [];
+  /** Path → the path that it had first. */
+  readonly origins = new Map<string, string>();
   readonly privates = new Set<string>();
   /** Users that may push, as the API names them. */
   readonly members = new Set<string>();
@@ -72,6 +75,24 @@ export abstract class FakeHost {
     if (options.private === true) this.privates.add(path);
     this.paths.push(path);
     return new Repository(join(this.#root, `${path}.git`));
+  }
+
+  /** The repository gets another path and keeps its number; where it was is nothing any more. */
+  rename(from: string, to: string): string {
+    const bare = join(this.#root, `${to}.git`);
+    mkdirSync(dirname(bare), { recursive: true });
+    renameSync(join(this.#root, `${from}.git`), bare);
+    this.origins.set(to, this.origins.get(from) ?? from);
+    this.paths.splice(this.paths.indexOf(from), 1, to);
+    this.hooks.set(to, this.hooks.get(from) ?? []);
+    this.hooks.delete(from);
+    if (this.privates.delete(from)) this.privates.add(to);
+    return bare;
+  }
+
+  /** The host's number of a repository. */
+  numberOf(path: string): number {
+    return [...(this.origins.get(path) ?? path)].reduce((sum, character) => sum * 31 + character.charCodeAt(0), 1) % 1_000_000_007;
   }
 
   addressOf(path: string): string {

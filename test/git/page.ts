@@ -54,11 +54,13 @@ request gets one comment with a row for each project, which is kept up to date.
 - Webhooks are on disk before they are acknowledged. A wrong or missing signature, and a signed body that comes again under
   another id, is 401 \`invalid_signature\`.
 - A fork's commit is built only when somebody who may push has brought it, or has approved this very commit: by the comment
-  \`/mayfly deploy\`, or by \`mayfly git approve PROJECT NUMBER\`. It sees no secret, writes no cache and takes no alias.
+  \`/mayfly deploy\`, or by \`mayfly git approve NUMBER\`. It sees no secret, writes no cache and takes no alias.
 - In a monorepo each project has its root directory. A commit that changes nothing below it, nor in packages of the repository
   that it depends on, nor in the repository's lock file and its like, is skipped.
 - \`[skip ci]\`, \`[ci skip]\`, \`[no ci]\`, \`[skip deploy]\` or \`[skip vercel]\` in the message skips a commit; so does
   \`git.deploymentEnabled\` of vercel.json.
+- \`ignoreCommand\` of vercel.json runs in a sandbox like a build's, with the source and the build's environment but without
+  \`.git\`: exit code 0 skips the commit, any other builds it.
 - A deleted branch loses its alias at once, its deployments when retention says so.
 - What cannot be said to the host because it does not answer, or asks for patience, is said later: as it is by then.
 - Submodules and LFS files are not fetched; a submodule is named in the build's log.

@@ -21,12 +21,10 @@ export function git(directory: string, ...parameters: string[]): string {
 }
 
 export class Repository {
-  readonly bare: string;
   readonly work: string;
 
   /** Makes the bare repository at `bare`, and a clone of it. */
   constructor(bare: string) {
-    this.bare = bare;
     mkdirSync(bare, { recursive: true });
     git(bare, "init", "--bare", "--quiet", "--initial-branch=main");
     this.work = scratchDirectory();
@@ -54,6 +52,11 @@ export class Repository {
   push(branch: string, ref = `refs/heads/${branch}`): string {
     git(this.work, "push", "--quiet", "--force", "origin", `refs/heads/${branch}:${ref}`);
     return git(this.work, "rev-parse", branch);
+  }
+
+  /** The bare repository is somewhere else now. */
+  moved(bare: string): void {
+    git(this.work, "remote", "set-url", "origin", bare);
   }
 
   remove(branch: string): void {

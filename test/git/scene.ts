@@ -13,7 +13,7 @@ export type Person = keyof typeof people;
 export class Scene {
   readonly mayfly: Mayfly;
   readonly host: FakeGithub | FakeGitlab;
-  readonly path: string;
+  path: string;
   readonly project: string;
   readonly repository: Repository;
 
@@ -41,6 +41,12 @@ export class Scene {
 
   get provider(): "github" | "gitlab" {
     return this.host instanceof FakeGithub ? "github" : "gitlab";
+  }
+
+  /** The host calls the repository something else. */
+  rename(path: string): void {
+    this.repository.moved(this.host.rename(this.path, path));
+    this.path = path;
   }
 
   /** Commits, pushes, and sends the webhook; the commit. */

@@ -134,6 +134,7 @@ it("builds a fork without the project's secrets and shows the commit to builds a
     VERCEL_GIT_COMMIT_SHA: sha,
     VERCEL_GIT_COMMIT_MESSAGE: "Show the environment",
     VERCEL_GIT_COMMIT_AUTHOR_NAME: "Ann",
+    VERCEL_GIT_COMMIT_AUTHOR_LOGIN: "ann",
     VERCEL_GIT_PULL_REQUEST_ID: "",
     VERCEL_BRANCH_URL: `${scene.project}-git-topic.localhost`,
   };

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { openJourney, settled, type GitJourney } from "../git/journey.ts";
 import { gitPage, type EventRow } from "../git/page.ts";
+import { git } from "../git/repository.ts";
 import { Scene } from "../git/scene.ts";
 import { eventually } from "../server.ts";
 
@@ -21,6 +22,7 @@ const rows: EventRow[] = [];
 /** A test on both hosts; it says what came of the event. */
 function event(title: string, run: (scene: Scene) => Promise<string>): void {
   it(title, async () => {
+    await Promise.all(scenes.map((scene) => scene.result())); // what came before is over
     const results = await Promise.all(scenes.map(run));
     const [github, gitlab] = results.map((result) => result.replaceAll(/\b[0-9a-f]{7}\b/g, "…").replaceAll(/-git(?:hub|lab)\b/g, ""));
     rows.push({ event: title, github: github!, gitlab: gitlab! });
@@ -96,9 +98,10 @@ describe("what comes of an event", () => {
 
   event("force push to an older commit", async (scene) => {
     await scene.push("forced", { "index.html": "good" });
+    await scene.result();
     const bad = await scene.push("forced", { "index.html": "bad" });
     await scene.ready(bad);
-    const { git } = await import("../git/repository.ts");
+    await scene.result();
     git(scene.repository.work, "reset", "--quiet", "--hard", "HEAD~1");
     const back = scene.repository.push("forced");
     await scene.pushed("forced", back);
@@ -113,8 +116,6 @@ describe("what comes of an event", () => {
     assert.deepEqual(await scene.pushed("twice", sha, { id }), [202]);
     await scene.ready(sha);
     const before = await settled(scene.mayfly, scene.project);
-    const payload = scene.host;
-    void payload;
     const again = await scene.pushed("twice", sha, { id });
     assert.deepEqual(again, [202]);
     assert.equal((await settled(scene.mayfly, scene.project)).length, before.length, "it is the same delivery");
@@ -175,7 +176,7 @@ describe("what comes of an event", () => {
   event("a member's comment /mayfly deploy", async (scene) => {
     await scene.comment(2, "Looks good.\n/mayfly deploy", "member");
     const result = await scene.result();
-    const [sha] = [scene.repository.push("fork-1", "refs/heads/unused")];
+    const sha = git(scene.repository.work, "rev-parse", "fork-1");
     const { url, target } = await scene.ready(sha);
     assert.equal(target, null);
     assert.equal((await scene.visit(url)).text, "from a fork");
@@ -198,6 +199,23 @@ describe("what comes of an event", () => {
     return scene.result();
   });
 
+  event("a push that ignoreCommand is against", async (scene) => {
+    const files = { "index.html": "asked", "vercel.json": JSON.stringify({ ignoreCommand: 'test "$VERCEL_GIT_COMMIT_REF" = ignored' }) };
+    const ignored = await scene.push("ignored", files);
+    const result = await scene.result();
+    const { description } = await scene.told(ignored, success);
+    await scene.ready(await scene.push("asked", files, "The same on another branch"));
+    return `${result.replace("is deployed", "is asked about")}; then: ${description}`;
+  });
+
+  event("push after the repository was renamed", async (scene) => {
+    scene.rename("ann/store");
+    const sha = await scene.push("renamed", { "index.html": "renamed", "vercel.json": null });
+    await scene.ready(sha);
+    await scene.told(sha, success);
+    return scene.result();
+  });
+
   event("a push whose build fails", async (scene) => {
     const sha = await scene.push("broken", { "vercel.json": "{" });
     const status = await scene.told(sha, failed[scene.provider]);
@@ -206,15 +224,11 @@ describe("what comes of an event", () => {
   });
 
   event("a push whose commit cannot be deployed", async (scene) => {
-    const files = Object.fromEntries(
-      Array.from({ length: 3 }, (_, i) => [
-        `deep/${"x".repeat(200)}/${"y".repeat(200)}/${"z".repeat(200)}/${"w".repeat(200)}/${"v".repeat(200)}/${i}`,
-        "x",
-      ]),
-    );
-    const sha = await scene.push("refused", files);
-    await scene.told(sha, failed[scene.provider]);
-    return (await scene.result()).replace(/File path .* is/, "a file's path is");
+    const deep = Array.from({ length: 6 }, (_, i) => String(i).repeat(200)).join("/");
+    const sha = await scene.push("refused", { [deep]: "too deep" });
+    const { description } = await scene.told(sha, failed[scene.provider]);
+    assert.match(description, /File path/);
+    return (await scene.result()).replace(/File path .* is/, "A file's path is");
   });
 
   it("docs/git.md says the same", () => {
