@@ -8,11 +8,13 @@ import { dirname, join } from "node:path";
 import { openMayfly } from "../test/server.ts";
 import { benchBuilds, benchProjects, benchSharing } from "./builds.ts";
 import { benchBursts } from "./bursts.ts";
+import { benchCached } from "./cached.ts";
 import { benchConnections } from "./connections.ts";
 import { benchColdStarts } from "./cold-starts.ts";
 import { benchDensity } from "./density.ts";
 import { benchDeploys } from "./deploys.ts";
 import { benchProxy } from "./proxy.ts";
+import { benchScale } from "./scale.ts";
 import { benchStatic } from "./static.ts";
 import { tableOf, type Figure } from "./table.ts";
 import { benchWarm } from "./warm.ts";
@@ -30,6 +32,8 @@ const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
   bursts: () => benchBursts(hello, scratch),
   static: () => withServer(benchStatic),
   proxy: () => withServer((mayfly, directory) => benchProxy(mayfly, hello, directory)),
+  cached: () => withServer(benchCached),
+  scale: benchScale,
   connections: () => withServer(benchConnections),
   density: () => benchDensity(scratch),
 };

@@ -50,6 +50,27 @@ export async function openCaddy(directory: string, root: string): Promise<WebSer
   return { origin: `http://127.0.0.1:${port}`, pid: child.pid!, [Symbol.dispose]: () => void child.kill("SIGTERM") };
 }
 
+/** Before the server on `backendPort`; its threads are one pool. */
+export async function openVarnish(directory: string, backendPort: number): Promise<WebServer> {
+  mkdirSync(directory, { recursive: true });
+  const port = await freePort();
+  const child = spawn(
+    "varnishd",
+    ["-F", "-n", join(directory, "work"), "-a", `127.0.0.1:${port}`, "-b", `127.0.0.1:${backendPort}`, "-s", "malloc,64m"].concat([
+      "-p",
+      "thread_pools=1",
+      "-p",
+      "thread_pool_min=20",
+      "-j",
+      "none",
+    ]),
+    { stdio: "ignore" },
+  );
+  await listening(child, port);
+  const [worker] = childrenOf(child.pid!);
+  return { origin: `http://127.0.0.1:${port}`, pid: worker!, [Symbol.dispose]: () => void child.kill("SIGTERM") };
+}
+
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");

@@ -27,7 +27,7 @@ const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "
 /** @returns the programs that are missing on this machine, as a sentence; null: none */
 export function missingPrograms(...paths: readonly string[]): string | null {
   const missing = paths.filter((path) => !existsSync(path));
-  return missing.length === 0 ? null : `skipped: ${missing.join(", ")} not installed (apt-get install nginx-light caddy wrk)`;
+  return missing.length === 0 ? null : `skipped: ${missing.join(", ")} not installed (apt-get install nginx-light caddy varnish wrk)`;
 }
 
 /** @throws Error when an answer was not 2xx, or connections broke */
