@@ -1,12 +1,12 @@
 /**
  * Deploys a starter of each framework through the front door and asks it for what such a site must answer. Slow (packages
- * are installed from the registry), so not part of `npm test`: `npm run test:frameworks [-- NAME…]`. A run of all that
- * passes writes docs/frameworks.md.
+ * are installed from the registry), so not part of `npm test`: `npm run test:frameworks [-- NAME…]`. What passes gets its
+ * row in docs/frameworks.md.
  *
  * Each directory beside this file is one project, exactly as a person would deploy it; what to ask it is below.
  */
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { request } from "undici";
@@ -197,7 +197,8 @@ const starters: Readonly<Record<string, Starter>> = {
 
 const asked = process.argv.slice(2);
 const names = asked.length > 0 ? asked : Object.keys(starters);
-const rows: string[] = [];
+/** Title → row of the table. */
+const rows = new Map<string, string>();
 let mayfly: Mayfly | undefined;
 
 for (const name of names) {
@@ -217,15 +218,23 @@ for (const name of names) {
     const seconds = secondsOf(stderr);
     const checked = starter.checks.map(({ what, asset }) => (asset === undefined ? what : `${what}, assets`));
     if (starter.also !== undefined) checked.push(...(await starter.also(mayfly, url)));
-    rows.push(
+    rows.set(
+      starter.title,
       `| ${starter.title} | ${versionOf(name, starter)} | ${[...new Set(checked)].join(", ")} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} |`,
     );
   });
 }
 
+/** Rows of what was not run stay as they are. */
 after(() => {
-  if (asked.length > 0 || rows.length < names.length) return;
-  writeFileSync(join(import.meta.dirname, "../../docs/frameworks.md"), `${head}${rows.join("\n")}\n`);
+  const page = join(import.meta.dirname, "../../docs/frameworks.md");
+  const kept = existsSync(page) ? readFileSync(page, "utf8").split("\n") : [];
+  for (const { title } of Object.values(starters)) {
+    const old = kept.find((line) => line.startsWith(`| ${title} |`));
+    if (!rows.has(title) && old !== undefined) rows.set(title, old);
+  }
+  const sorted = [...rows].sort(([a], [b]) => a.localeCompare(b, "en")).map(([, row]) => row);
+  if (sorted.length > 0) writeFileSync(page, `${head}${sorted.join("\n")}\n`);
 });
 
 async function ask(server: Mayfly, url: string, check: Check): Promise<Reply> {
