@@ -28,6 +28,7 @@ import { Middleware } from "./middleware.ts";
 import { Origins } from "./origin.ts";
 import { Prerenders } from "./prerender.ts";
 import type { PurgeLog } from "./purge-log.ts";
+import { PurgingFunctions } from "./purging.ts";
 import { openRegions, type Regions } from "./regions.ts";
 import { changeHeaders, type Resolution, type RouteHeader, type RouteRequest } from "./route.ts";
 import { StaticFiles } from "./static.ts";
@@ -74,7 +75,7 @@ class Journey {
   constructor(parts: GatewayParts) {
     this.#parts = parts;
     this.#regions = openRegions(parts);
-    const functions = this.#regions ?? parts.functions;
+    const functions = new PurgingFunctions(this.#regions ?? parts.functions, parts);
     this.#static = new StaticFiles(parts.blobs, parts.config);
     const forward = new Forward({ ...parts, functions });
     this.#cache = new EdgeCache({ ...parts, functions, store: parts.cache, forward });

@@ -16,6 +16,7 @@ import type { Forward, FunctionAnswer } from "./forward.ts";
 import { isEdgeHeader, storable, tagsOf, type Storable } from "./freshness.ts";
 import { isFramingHeader, isPlatformResponseHeader } from "./headers.ts";
 import type { PurgeLog } from "./purge-log.ts";
+import { prerenderHeader } from "../runtime/protocol.js";
 import { compileCondition } from "./rule.ts";
 import { parseCookies, question } from "./spelling.ts";
 
@@ -85,7 +86,7 @@ export class Prerenders {
       keeps: true,
       storable: (head) => this.#storable(head, answer),
       making: (headers) => {
-        const kept: string[] = [];
+        const kept: string[] = [prerenderHeader, "1"];
         for (let index = 0; index < headers.length; index += 2) {
           const name = headers[index]!;
           if (!isSeen(name)) continue;

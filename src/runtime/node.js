@@ -11,6 +11,7 @@ import { StringDecoder } from "node:string_decoder";
 import { invocationHeader, loadFailureLengthMax } from "./protocol.js";
 import { publishContext, RequestContext, runInContext } from "./request-context.js";
 import { loadHandler } from "./handler.js";
+import { publishNextCache } from "./next-cache.js";
 import { mapStackTraces } from "./source-maps.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
@@ -101,7 +102,7 @@ server.timeout = 0;
 /** @param {IncomingMessage} request @param {ServerResponse} response */
 function onRequest(request, response) {
   const invocation = takeInvocation(request);
-  const context = new RequestContext(request);
+  const context = new RequestContext(request, response);
   // An answer after the answer: the first stands, the error is logged.
   response.on("error", (error) => console.error(error));
   response.on("close", () => sayIdle(context, invocation));
@@ -174,6 +175,7 @@ function hasLength(response) {
 // ── begin ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 publishContext();
+publishNextCache();
 for (const stream of [process.stdout, process.stderr]) {
   // What was printed has left the process when it ends, and before it says that it is idle.
   const { _handle: handle } = /** @type {any} */ (stream);

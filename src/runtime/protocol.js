@@ -28,6 +28,15 @@ export const loadFailureLengthMax = 2000;
 /** Carries the invocation's id to the runtime; always the first header. */
 export const invocationHeader = "x-mayfly-invocation";
 
+/**
+ * Of a response: tags that the edge is to forget, as `delete=a,b;invalidate=c` with each of them URL-encoded. The runtime
+ * sets it, the gateway obeys it and takes it away.
+ */
+export const purgeHeader = "x-mayfly-purge";
+
+/** Of a request: what it is answered will be given to others. */
+export const prerenderHeader = "x-mayfly-prerender";
+
 /** Guest path of a Function's bundle. */
 export const taskDirectory = "/var/task";
 

@@ -4,22 +4,47 @@
  * Invariant: `settled` resolves only when no promise given to `waitUntil` is pending, also none given meanwhile.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { prerenderHeader, purgeHeader } from "./protocol.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
+/** @typedef {import("node:http").ServerResponse} ServerResponse */
 
 const storage = new AsyncLocalStorage();
 
 export class RequestContext {
   /** @type {IncomingMessage} */
   #request;
+  /** @type {ServerResponse | undefined} */
+  #response;
   /** @type {Set<Promise<unknown>>} */
   #pending = new Set();
+  /** @type {{ delete: Set<string>, invalidate: Set<string> } | undefined} */
+  #purged;
 
-  /** @param {IncomingMessage} request */
-  constructor(request) {
+  /** @param {IncomingMessage} request @param {ServerResponse} [response] */
+  constructor(request, response) {
     this.#request = request;
+    this.#response = response;
     // Frameworks take it out of the object: `const { waitUntil } = context.get()`.
     this.waitUntil = this.waitUntil.bind(this);
+  }
+
+  /** The answer will be given to others. */
+  get isPrerender() {
+    return this.#request.headers[prerenderHeader] !== undefined;
+  }
+
+  /**
+   * Has the edge forget what it keeps under these tags, before this response reaches its client. Without effect when the
+   * head has been sent.
+   * @param {readonly string[]} tags @param {"delete" | "invalidate"} mode
+   */
+  purge(tags, mode) {
+    if (this.#response === undefined || this.#response.headersSent) return;
+    this.#purged ??= { delete: new Set(), invalidate: new Set() };
+    for (const tag of tags) this.#purged[mode].add(encodeURIComponent(tag));
+    const parts = Object.entries(this.#purged).filter(([, names]) => names.size > 0);
+    this.#response.setHeader(purgeHeader, parts.map(([name, names]) => `${name}=${[...names].join(",")}`).join(";"));
   }
 
   get headers() {

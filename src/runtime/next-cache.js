@@ -1,0 +1,74 @@
+/**
+ * The data cache that Next.js asks its platform for (`fetch` with `next`, `unstable_cache`), and the way by which
+ * `revalidateTag` and `revalidatePath` reach the edge: Next.js looks for a class at a known symbol. Pages are not kept
+ * here, the edge does that. Data is kept in this instance alone, and never given to a page that the edge will keep, so
+ * what was revalidated anywhere is never made from what is old here.
+ */
+import { currentContext } from "./request-context.js";
+
+/** @typedef {{ kind: string, tags?: string[], data?: { body?: string } }} CachedValue */
+
+const bytesMax = 16 * 1024 * 1024;
+const tagsMax = 10_000;
+
+/** @type {Map<string, { value: CachedValue, lastModified: number, bytes: number }>} Least recently set first. */
+const entries = new Map();
+/** @type {Map<string, number>} Tag → time up to which what it names has expired. */
+const expired = new Map();
+let bytes = 0;
+
+class NextDataCache {
+  resetRequestCache() {}
+
+  /** @param {string} key @param {{ kind?: string, tags?: string[], softTags?: string[] }} [context] */
+  async get(key, context = {}) {
+    const entry = entries.get(key);
+    if (entry === undefined || context.kind !== "FETCH" || currentContext()?.isPrerender === true) return null;
+    const tags = [...(entry.value.tags ?? []), ...(context.tags ?? []), ...(context.softTags ?? [])];
+    if (tags.some((tag) => (expired.get(tag) ?? 0) >= entry.lastModified)) {
+      remove(key);
+      return null;
+    }
+    return { lastModified: entry.lastModified, value: entry.value };
+  }
+
+  /** @param {string} key @param {CachedValue | null} value @param {{ tags?: string[] }} [context] */
+  async set(key, value, context = {}) {
+    remove(key);
+    if (value?.kind !== "FETCH") return;
+    const size = (value.data?.body?.length ?? 0) * 2 + key.length * 2 + 1024;
+    if (size > bytesMax) return;
+    entries.set(key, { value: { ...value, tags: context.tags ?? value.tags ?? [] }, lastModified: Date.now(), bytes: size });
+    bytes += size;
+    for (const oldest of entries.keys()) {
+      if (bytes <= bytesMax) break;
+      remove(oldest);
+    }
+  }
+
+  /** @param {string | string[]} tags @param {{ expire?: number }} [durations] present: what is old may be given while it is made anew */
+  async revalidateTag(tags, durations) {
+    const names = [tags].flat();
+    for (const tag of names) {
+      if (expired.size >= tagsMax) entries.clear();
+      if (expired.size >= tagsMax) expired.clear();
+      expired.set(tag, Date.now());
+    }
+    currentContext()?.purge(names, durations === undefined || durations.expire === 0 ? "delete" : "invalidate");
+  }
+}
+
+/** @param {string} key */
+function remove(key) {
+  bytes -= entries.get(key)?.bytes ?? 0;
+  entries.delete(key);
+}
+
+export function publishNextCache() {
+  Object.defineProperty(globalThis, Symbol.for("@next/cache-handlers"), {
+    value: { FetchCache: NextDataCache },
+    configurable: true,
+    enumerable: false,
+    writable: true,
+  });
+}
