@@ -2,6 +2,7 @@
  * A deployment's beginning: check what the client asks for, say which files are missing, or write the deployment down.
  * When this has returned a deployment, it is on disk and will end in a final state whatever happens to the process.
  */
+import { outputDirectory } from "../build/builder.ts";
 import { MayflyError } from "../errors.ts";
 import type { Deployment, Digest, FileRef, GitSource, Project, ProjectSettings, SourceTree, Target } from "../model.ts";
 import { checkFilePath, newDeploymentId, projectName } from "../names.ts";
@@ -90,7 +91,8 @@ export async function createDeployment(context: DeployContext, creator: Creator,
     promotedAt: null,
     request: {
       settings: { ...settingsOf(project, origin), ...request.settings },
-      prebuilt: origin?.request.prebuilt ?? request.prebuilt,
+      // Older clients do not say so.
+      prebuilt: origin?.request.prebuilt ?? (request.prebuilt || source.hasOutput),
       force: request.force,
       ...sealEnvironment(context, id, await projectVariables(store, project.id, target, git), {
         env: { ...given.env, ...request.env },
@@ -117,21 +119,24 @@ interface ResolvedSource {
   readonly git: GitSource | null;
   /** The deployment that is done again. */
   readonly origin: Deployment | null;
+  /** A client sent a build's output: no client sends one beside a source. */
+  readonly hasOutput: boolean;
 }
 
 async function resolveSource(context: DeployContext, teamId: string, { source }: CreateRequest): Promise<ResolvedSource> {
   if ("deploymentId" in source) {
     const origin = await findDeployment(context.store, teamId, source.deploymentId);
     if (origin === null) throw new MayflyError("not_found", "Deployment not found");
-    return { digest: origin.sourceDigest, git: origin.git, origin };
+    return { digest: origin.sourceDigest, git: origin.git, origin, hasOutput: false };
   }
   const put = async (tree: SourceTree) => (await context.blobs.put(JSON.stringify(tree))).digest;
-  if ("tree" in source) return { digest: await put(source.tree), git: source.git, origin: null };
+  if ("tree" in source) return { digest: await put(source.tree), git: source.git, origin: null, hasOutput: false };
   checkFiles(
     source.files.map(({ path, content }) => ({ path, size: "bytes" in content ? content.bytes.length : content.size })),
     context.config,
   );
-  return { digest: await put(await resolveFiles(context, teamId, source.files)), git: null, origin: null };
+  const tree = await resolveFiles(context, teamId, source.files);
+  return { digest: await put(tree), git: null, origin: null, hasOutput: Object.hasOwn(tree, `${outputDirectory}/config.json`) };
 }
 
 async function resolveProject(
