@@ -13,6 +13,7 @@ import { benchConnections } from "./connections.ts";
 import { benchColdStarts } from "./cold-starts.ts";
 import { benchDensity } from "./density.ts";
 import { benchDeploys } from "./deploys.ts";
+import { benchLargeDeploys } from "./deploys-large.ts";
 import { benchProxy } from "./proxy.ts";
 import { benchScale } from "./scale.ts";
 import { benchStatic } from "./static.ts";
@@ -27,6 +28,7 @@ const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
   builds: () => withServer(benchBuilds),
   projects: () => withServer(benchProjects),
   sharing: () => withServer(benchSharing),
+  clients: () => withServer((mayfly, directory) => benchLargeDeploys(mayfly, directory)),
   cold: () => benchColdStarts(scratch),
   warm: () => withServer((mayfly, directory) => benchWarm(mayfly, hello, directory)),
   bursts: () => benchBursts(hello, scratch),

@@ -78,10 +78,14 @@ it("formats bytes, durations and tables for people", () => {
         ["a", "1"],
         ["bbb", "22"],
       ],
-      [1],
+      { right: [1] },
     ),
     ["a     1", "bbb  22"],
   );
+  const rows = [["one", "two", "three"]];
+  assert.deepEqual(formatTable(rows, { columns: 15, optional: [2, 0] }), ["one  two  three"]);
+  assert.deepEqual(formatTable(rows, { columns: 14, optional: [2, 0] }), ["one  two"]);
+  assert.deepEqual(formatTable(rows, { columns: 7, optional: [2, 0] }), ["two"]);
 });
 
 it("finds the word that was meant", () => {

@@ -177,15 +177,29 @@ export function formatTime(timestampMs: number): string {
   return `${day} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}.${pad(date.getMilliseconds(), 3)}`;
 }
 
-/** Columns aligned by the widest cell, two spaces apart; `right` names the columns that are aligned to the right. */
-export function formatTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string[] {
+export interface TableOptions {
+  /** Columns that are aligned to the right. */
+  readonly right?: readonly number[];
+  /** Characters in a line; without it, or in a pipe, there is no end. */
+  readonly columns?: number;
+  /** Columns that may be left out where a line is too narrow, the first to go first. */
+  readonly optional?: readonly number[];
+}
+
+/** Columns aligned by the widest cell, two spaces apart. */
+export function formatTable(rows: readonly (readonly string[])[], options: TableOptions = {}): string[] {
+  const { right = [], columns = Number.POSITIVE_INFINITY, optional = [] } = options;
   const width = (cell: string): number => stripVTControlCharacters(cell).length;
   const widths = (rows[0] ?? []).map((_cell, column) => Math.max(...rows.map((row) => width(row[column] ?? ""))));
+  const left = new Set<number>();
+  const total = (): number => widths.reduce((sum, one, column) => (left.has(column) ? sum : sum + one + 2), -2);
+  for (const column of optional) if (total() > columns) left.add(column);
   return rows.map((row) =>
     row
-      .map((cell, column) => {
+      .flatMap((cell, column) => {
+        if (left.has(column)) return [];
         const space = " ".repeat((widths[column] ?? 0) - width(cell));
-        return right.includes(column) ? space + cell : cell + space;
+        return [right.includes(column) ? space + cell : cell + space];
       })
       .join("  ")
       .trimEnd(),

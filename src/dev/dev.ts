@@ -91,6 +91,8 @@ class DevProject implements HostIndex, AsyncDisposable {
   /** The state that requests see, once it has settled. */
   #current: Promise<ServedDeployment> = Promise.reject(new MayflyError("DEPLOYMENT_NOT_READY"));
   #building: Promise<void> = Promise.resolve();
+  /** Changed since the last build that came to its end. */
+  #pending = new Set<string>();
   #stale = false;
   readonly #closing = new AbortController();
 
@@ -186,7 +188,9 @@ class DevProject implements HostIndex, AsyncDisposable {
       const { tree, changed } = await this.#live!.look();
       const envChanged = await this.#readEnvironment();
       if (changed.length === 0 && !envChanged && !(await this.#failed())) return;
-      const { manifest, built } = await this.#manifestOf(tree, changed);
+      for (const path of changed) this.#pending.add(path);
+      const { manifest, built } = await this.#manifestOf(tree, [...this.#pending]);
+      this.#pending.clear();
       this.#current = Promise.resolve({ manifest, routes: compileRoutes(manifest, () => this.#environment) });
       const functions = Object.keys(manifest.functions).length;
       onEvent({ type: "built", changed, functions, built, ms: performance.now() - startedMs });

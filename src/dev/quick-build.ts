@@ -6,11 +6,12 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { BlobStore } from "../blobs/blob-store.ts";
-import type { BuildStep, PlannedJob } from "../build/builder.ts";
+import type { BuildStep, PlannedJob, StepTrace } from "../build/builder.ts";
 import { outputDirectory } from "../build/builder.ts";
 import { NodeBuilder } from "../build/node.ts";
 import { openDirectory, type FilePlace } from "../build/output-files.ts";
 import { readOutput, type OutputParts } from "../build/output.ts";
+import { mergeStepRoutes } from "../build/routes.ts";
 import type { Config } from "../config.ts";
 import type { Route } from "../model.ts";
 
@@ -32,6 +33,19 @@ export interface QuickParts extends Pick<OutputParts, "outputs" | "functions"> {
 interface Kept {
   readonly parts: OutputParts;
   readonly routes: readonly Route[];
+  /** What it depends on; undefined: that is not known. */
+  readonly trace: StepTrace | undefined;
+}
+
+/** With one of these what is installed may change, which no trace tells. */
+const packageFile = /(?:^|\/)(?:package\.json|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?)$/;
+
+/** Whether a step would come out the same although these paths have changed. */
+function isUntouched({ trace }: Kept, changed: readonly string[]): boolean {
+  if (changed.length === 0) return true;
+  if (trace === undefined || trace.anyName) return false;
+  const matters = new Set([...trace.inputs, ...trace.absent]);
+  return !changed.some((path) => matters.has(path) || packageFile.test(path));
 }
 
 export class QuickBuild {
@@ -54,7 +68,6 @@ export class QuickBuild {
    */
   async build(job: PlannedJob, changed: readonly string[]): Promise<QuickParts> {
     const scratch = join(this.#options.scratch, String(this.#round++));
-    const kept = changed.length > 0 ? new Map<string, Kept>() : this.#kept;
     const work = join(this.#options.repository, job.rootDirectory);
     const results: { step: BuildStep; done: Kept }[] = [];
     let built = 0;
@@ -62,8 +75,8 @@ export class QuickBuild {
       await Promise.all(
         job.steps.map(async (step, index) => {
           const key = JSON.stringify([job.rootDirectory, step]);
-          let done = kept.get(key);
-          if (done === undefined) {
+          let done = this.#kept.get(key);
+          if (done === undefined || !isUntouched(done, changed)) {
             done = await this.#buildStep(step, job, work, join(scratch, String(index)));
             built++;
           }
@@ -74,13 +87,11 @@ export class QuickBuild {
       await rm(scratch, { recursive: true, force: true });
     }
     this.#kept = new Map(results.map(({ step, done }) => [JSON.stringify([job.rootDirectory, step]), done]));
-    const { mergeRoutes } = await import("@vercel/routing-utils");
-    const builds = [
-      { use: "@vercel/zero-config-routes", entrypoint: "/", routes: [...job.routes.detected] },
-      ...results.map(({ step, done }) => ({ use: step.builder, entrypoint: step.entrypoint, routes: [...done.routes] })),
-    ];
     return {
-      routes: mergeRoutes({ userRoutes: [...job.routes.user] as never, builds: builds as never }) as readonly Route[],
+      routes: await mergeStepRoutes(
+        job.routes,
+        results.map(({ step, done }) => ({ step, routes: done.routes })),
+      ),
       outputs: Object.assign({}, ...results.map(({ done }) => done.parts.outputs)) as OutputParts["outputs"],
       functions: Object.assign({}, ...results.map(({ done }) => done.parts.functions)) as OutputParts["functions"],
       built,
@@ -91,10 +102,10 @@ export class QuickBuild {
     const { repository, blobs, config } = this.#options;
     await mkdir(output, { recursive: true });
     const context = { job: { ...job, bundleBytesMax: config.functionBundleBytesMax }, repository, work, output };
-    const { routes } = await new NodeBuilder(context).build(step);
+    const { routes, trace } = await new NodeBuilder(context).build(step);
     await writeFile(join(output, "config.json"), '{"version":3}');
     const place = overlay(openDirectory(repository, blobs), join(job.rootDirectory, outputDirectory), openDirectory(output, blobs));
-    return { parts: await readOutput({ place, rootDirectory: job.rootDirectory, blobs, config }), routes };
+    return { parts: await readOutput({ place, rootDirectory: job.rootDirectory, blobs, config }), routes, trace };
   }
 }
 

@@ -100,7 +100,14 @@ describe("a directory under development", () => {
     });
     assert.match(page, /vercel\.json/);
     assert.ok(dev.events.some(({ type, code }) => type === "failed" && code === "INVALID_VERCEL_JSON"));
+    // What changed while it was wrong is not forgotten, and only that is built again.
+    writeFiles(directory, { "api/new/deep.js": 'module.exports = (req, res) => res.end("deepest");' });
     writeFiles(directory, { "vercel.json": "{}" });
+    await eventually("what changed meanwhile is there", async () =>
+      (await get(`${dev.url}/api/new/deep`)).text === "deepest" ? true : null,
+    );
+    const mended = dev.events.findLast(({ type }) => type === "built")!;
+    assert.deepEqual([mended["functions"], mended["built"]], [2, 1]);
     await eventually("it is mended", async () => ((await get(dev.url)).text === "two" ? true : null));
   });
 

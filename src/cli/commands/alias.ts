@@ -41,7 +41,7 @@ export const aliasLs: Command = {
       deploymentId ?? "-",
       createdAtMs === null ? "" : formatDuration(nowMs - createdAtMs),
     ]);
-    for (const line of formatTable([head, ...rows])) terminal.out(line);
+    for (const line of formatTable([head, ...rows], { columns: terminal.columns, optional: [2] })) terminal.out(line);
     return 0;
   },
 };

@@ -88,7 +88,7 @@ function entrypointLines(entrypoints: readonly EntrypointFacts[], terminal: Term
     terminal.paint("cyan", reused ? "" : "█".repeat(Math.max(1, Math.round((ms / most) * barMax)))),
     bytes === null ? "" : formatBytes(bytes),
   ]);
-  return formatTable(rows, [3, 5]);
+  return formatTable(rows, { right: [3, 5], columns: terminal.columns, optional: [4, 1] });
 }
 
 /**
@@ -107,5 +107,5 @@ function outputLines(outputs: readonly OutputFacts[], terminal: Terminal): strin
   const functions = outputs.filter(({ kind }) => kind === "function").length;
   const bytes = outputs.reduce((sum, { kind, size }) => (kind === "static" ? sum + size : sum), 0);
   const total = `${counted(functions, "function")} (λ), ${counted(outputs.length - functions, "static file")} (${formatBytes(bytes)})`;
-  return [...formatTable(rows, [1]), "", terminal.paint("dim", total)];
+  return [...formatTable(rows, { right: [1], columns: terminal.columns, optional: [3, 2] }), "", terminal.paint("dim", total)];
 }

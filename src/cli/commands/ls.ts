@@ -51,7 +51,7 @@ export const ls: Command = {
       deployment.id,
     ]);
     const head = ["AGE", "PROJECT", "URL", "STATE", "TARGET", "ID"].map((title) => terminal.paint("dim", title));
-    for (const line of formatTable([head, ...rows])) terminal.out(line);
+    for (const line of formatTable([head, ...rows], { columns: terminal.columns, optional: [5, 1, 4, 0] })) terminal.out(line);
     return 0;
   },
 };

@@ -34,7 +34,7 @@ export const tokensLs: Command = {
       expiresAtMs === null ? "never" : expiresAtMs <= nowMs ? terminal.paint("red", "has") : `in ${formatDuration(expiresAtMs - nowMs)}`,
       id,
     ]);
-    for (const line of formatTable([head, ...rows])) terminal.out(line);
+    for (const line of formatTable([head, ...rows], { columns: terminal.columns, optional: [2, 3] })) terminal.out(line);
     return 0;
   },
 };

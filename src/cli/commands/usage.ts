@@ -104,10 +104,12 @@ function formatReport(report: UsageReport, by: UsageQuery["groupBy"], withProjec
   ];
   const head = titles.map((title) => terminal.paint("dim", title));
   const names = withProject ? 2 : 1;
-  return formatTable(
-    [head, ...rows],
-    [0, 1, 2, 3, 4, 5].map((column) => column + names),
-  );
+  return formatTable([head, ...rows], {
+    right: [0, 1, 2, 3, 4, 5].map((column) => column + names),
+    columns: terminal.columns,
+    // The chart first, then what the sums tell too.
+    optional: [6, 2, 4].map((column) => column + names),
+  });
 }
 
 function cells(sum: UsageAmounts, chart: readonly number[], terminal: Terminal): string[] {
