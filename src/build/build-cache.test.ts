@@ -8,6 +8,7 @@ import { BuildCaches } from "./build-cache.ts";
 import { hasRegistry, openTestbed } from "./testbed.ts";
 import type { Files, Testbed } from "./testbed.ts";
 
+const skip = (await hasRegistry()) ? false : "no npm registry can be reached";
 let bed: Testbed;
 let directory: string;
 before(async () => {
@@ -95,7 +96,6 @@ test("links and files in the way of what comes back are left as uploaded", async
   assert.doesNotMatch(await bed.text(result, "list"), /node_modules/);
 });
 
-const skip = (await hasRegistry()) ? false : "no npm registry can be reached";
 test("packages of an equal install are not installed again", { skip }, async () => {
   const caches = openCaches("installs");
   const files = (more: string, name = "x"): Files => ({

@@ -95,6 +95,8 @@ export interface BuildJob {
   readonly settings: ProjectSettings;
   readonly installs: readonly InstallStep[];
   readonly steps: readonly BuildStep[];
+  /** A command of the project, or another's builder, runs before the Functions are built and may make files for them. */
+  readonly runsCommands: boolean;
   /** Places in `steps` of those whose output is taken from an earlier build: nothing is to be done for them. */
   readonly reused: readonly number[];
   readonly routes: BuildRoutes;

@@ -46,7 +46,7 @@ export class NodeBuilder {
   async build(step: BuildStep): Promise<StepResult> {
     const { work } = this.#context;
     const probes = new Probes(this.#sources);
-    const entrypoint = join(work, await this.#chooseEntrypoint(step));
+    const entrypoint = join(work, await this.#chooseEntrypoint(step, probes));
     const source = await readFile(entrypoint, "utf8");
     const config = readStaticConfig(source);
     const isMiddleware = step.config["middleware"] === true;
@@ -109,11 +109,14 @@ export class NodeBuilder {
   }
 
   /** A server that the project's own build has compiled runs as compiled: `src/main.ts` → `dist/main.js`. */
-  async #chooseEntrypoint(step: BuildStep): Promise<string> {
+  async #chooseEntrypoint(step: BuildStep, probes: Probes): Promise<string> {
     const compiled = step.entrypoint.replace(/^src\//, "dist/").replace(/\.([cm]?)ts$/, ".$1js");
     if (!step.server || !typed.test(step.entrypoint)) return step.entrypoint;
-    const entry = await lstat(join(this.#context.work, compiled)).catch(() => undefined);
-    return entry?.isFile() === true ? compiled : step.entrypoint;
+    const path = join(this.#context.work, compiled);
+    const entry = await lstat(path).catch(() => undefined);
+    if (entry?.isFile() === true) return compiled;
+    probes.absent(path);
+    return step.entrypoint;
   }
 
   async #files(entrypoint: string, source: string, step: BuildStep, probes: Probes): Promise<ReadonlyMap<string, string | MadeFile>> {

@@ -12,6 +12,7 @@ import { outputDirectory as outputRoot } from "./builder.ts";
 import { planInstalls } from "./install-plan.ts";
 import { openProject } from "./project.ts";
 import { mergeStepRoutes } from "./routes.ts";
+import { buildScripts } from "./script.ts";
 import { routesOf } from "./step.ts";
 import type { Project } from "./project.ts";
 import { findServer, isPlainServer } from "./server-entry.ts";
@@ -114,12 +115,20 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
           settings,
           installs: await planInstalls({ project, settings, steps }),
           steps,
+          runsCommands: steps.some(({ builder, server }) => builder !== "node" || (server && hasBuildCommand(settings, packageJson))),
           routes: { user, detected: detected.routes },
           cleanUrls: vercelJson.cleanUrls === true,
           site: vercelJson.site,
           target: request.target,
         };
   return { ...base, framework, prebuilt: false, outputs: Object.fromEntries(outputs), job, routes, warnings };
+}
+
+/** What script.ts would run. */
+function hasBuildCommand(settings: ProjectSettings, packageJson: PackageJson | null): boolean {
+  if (settings.buildCommand !== null) return settings.buildCommand.trim() !== "";
+  const scripts = packageJson?.["scripts"];
+  return typeof scripts === "object" && scripts !== null && buildScripts.some((name) => name in scripts);
 }
 
 // ── files that say what to do ─────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ import { after, before, test } from "node:test";
 import { hasRegistry, openTestbed } from "./testbed.ts";
 import type { BuildOptions, Files, Testbed } from "./testbed.ts";
 
+const skip = (await hasRegistry()) ? false : "no npm registry can be reached";
 let bed: Testbed;
 before(async () => {
   bed = await openTestbed();
@@ -174,6 +175,17 @@ test("when all is re-used no sandbox is made; what is gone from the store is bui
   }
 });
 
+test("a server that nothing is built for is re-used too", async () => {
+  const server: Files = {
+    "package.json": json({ name: "x", scripts: { start: "node ." } }),
+    "server.ts": 'import { createServer } from "node:http";\ncreateServer((_, res) => res.end("x")).listen(3000);\n',
+  };
+  assert.deepEqual(await rebuilt(server, server), []);
+  assert.deepEqual(await rebuilt(server, { ...server, "server.ts": `${String(server["server.ts"])}//` }), ["server.ts"]);
+  const compiled = { ...server, "package.json": json({ name: "x", scripts: { build: "true" } }) };
+  assert.deepEqual(await rebuilt(compiled, compiled), ["server.ts"]);
+});
+
 test("what the project's own build makes is never taken for granted", async () => {
   const files: Files = {
     "package.json": json({ scripts: { build: "mkdir -p public lib && echo module.exports = $(wc -c < input.txt) > lib/made.js" } }),
@@ -186,7 +198,6 @@ test("what the project's own build makes is never taken for granted", async () =
 
 // ── installs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const skip = (await hasRegistry()) ? false : "no npm registry can be reached";
 const usesMs: Files = {
   "package.json": json({ name: "x", dependencies: { ms: "2.1.3" } }),
   "api/a.js": `const x = require("ms")(1); ${handler}`,
@@ -199,6 +210,37 @@ test("packages: another version is another Function, for those that use it", { s
   // package.json itself is in every bundle, .npmrc in none.
   assert.deepEqual(await rebuilt(usesMs, other), ["api/a.js", "api/b.js"]);
   assert.deepEqual(await rebuilt(usesMs, { ...usesMs, ".npmrc": "fund=false\n" }), ["api/a.js"]);
+});
+
+test("a workspace: its linked packages are in the bundle, and are inputs", { skip }, async () => {
+  const options = { settings: { rootDirectory: "apps/web" } };
+  const files: Files = {
+    "package.json": json({ name: "root", private: true, workspaces: ["apps/*", "packages/*"] }),
+    "apps/web/package.json": json({ name: "web", dependencies: { "@w/shared": "*", ms: "2.1.3" } }),
+    "apps/web/api/a.ts": 'import { x } from "@w/shared";\nexport default (_: unknown, res: { end(text: string): void }) => res.end(x);\n',
+    "apps/web/api/b.js": `const x = require("ms")(1); ${handler}`,
+    "packages/shared/package.json": json({ name: "@w/shared", version: "1.0.0", main: "index.js" }),
+    "packages/shared/index.js": 'exports.x = require("./x.js");',
+    "packages/shared/x.js": 'module.exports = "x";',
+    "packages/other/package.json": json({ name: "@w/other", version: "1.0.0" }),
+    "packages/other/index.js": "",
+  };
+  const first = await bed.build(files, options);
+  const spec = Object.values(first.functions).find(({ name }) => name === "api/a");
+  const bundle = await bed.bundle(spec);
+  assert.equal(spec?.handler, "apps/web/api/a.js");
+  for (const path of ["apps/web/api/a.js", "node_modules/@w/shared", "packages/shared/index.js", "packages/shared/x.js"])
+    assert.ok(path in bundle, Object.keys(bundle).join(" "));
+  const anew = async (second: Files): Promise<string[]> =>
+    (await bed.build(second, { ...options, record: first.record })).entrypoints
+      .filter(({ reused }) => !reused)
+      .map(({ entrypoint }) => entrypoint);
+  assert.deepEqual(await anew({ ...files, "packages/shared/x.js": 'module.exports = "y";' }), ["api/a.ts"]);
+  assert.deepEqual(await anew({ ...files, "packages/other/index.js": "//" }), []);
+  assert.deepEqual(await anew({ ...files, "packages/other/package.json": json({ name: "@w/other", version: "2.0.0" }) }), [
+    "api/a.ts",
+    "api/b.js",
+  ]);
 });
 
 test("a project whose install runs its own scripts is re-used only as a whole", { skip }, async () => {

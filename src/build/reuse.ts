@@ -113,14 +113,6 @@ export function keyOfStep(step: BuildStep): Digest {
   return digestOf(step);
 }
 
-/**
- * Whether nothing but the inputs of its trace decides what a step yields: no command of the project runs before it that
- * could make files.
- */
-export function isReusable(job: PlannedJob): boolean {
-  return job.steps.every((step) => step.builder === "node" && !step.server);
-}
-
 /** Step → its entry, for those that need not be built. */
 export async function findReusable(
   record: BuildRecord,
@@ -130,7 +122,8 @@ export async function findReusable(
   blobs: BlobStore,
 ): Promise<ReadonlyMap<BuildStep, RecordEntry>> {
   const found = new Map<BuildStep, RecordEntry>();
-  if (!isReusable(job) || record.keys.base !== keys.base) return found;
+  // What a command may have made is known only when it has run.
+  if (job.runsCommands || record.keys.base !== keys.base) return found;
   if (record.installReadsProject && record.keys.everything !== keys.everything) return found;
   const before = await readTree(record.sourceDigest, blobs);
   if (before === null) return found;
@@ -208,7 +201,7 @@ export interface RecordFacts {
 /** null: nothing of this build can be re-used. */
 export function makeRecord(facts: RecordFacts): BuildRecord | null {
   const { keys, job, sourceDigest, reused, report, outputs, functions } = facts;
-  if (!isReusable(job)) return null;
+  if (job.runsCommands) return null;
   const entries: [Digest, RecordEntry][] = [];
   for (const [index, step] of job.steps.entries()) {
     const kept = reused.get(step);

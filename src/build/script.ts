@@ -51,6 +51,9 @@ export async function runBuildCommand(context: BuildContext, fallback: string | 
   console.log(`Built in ${((performance.now() - started) / 1000).toFixed(1)} s`);
 }
 
+/** Of package.json, the first that there is. */
+export const buildScripts = ["vercel-build", "now-build", "build"] as const;
+
 async function scriptCommand(work: string, manager: string): Promise<string | null> {
   let scripts: unknown;
   try {
@@ -58,7 +61,7 @@ async function scriptCommand(work: string, manager: string): Promise<string | nu
   } catch {
     return null;
   }
-  for (const name of ["vercel-build", "now-build", "build"]) {
+  for (const name of buildScripts) {
     const script: unknown = typeof scripts === "object" && scripts !== null ? (scripts as Record<string, unknown>)[name] : undefined;
     if (typeof script === "string" && script !== "") return `${manager.split("-")[0]} run ${name}`;
   }
