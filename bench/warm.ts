@@ -1,19 +1,21 @@
 /**
- * The warm path at 1, 16 and 64 connections, instances frozen between requests, against the same handler behind a bare
- * `node:http` server. Closed loop: a connection asks again as soon as it has its answer.
+ * The warm path at 1, 16 and 64 connections, instances frozen when they rest, against the same handler behind a bare
+ * `node:http` server. Closed loop: a connection asks again as soon as it has its answer. Load from wrk, which takes little
+ * of the two processors that gateway, instances and load share.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Client } from "undici";
 import type { Mayfly } from "../test/server.ts";
-import { Sample } from "./sample.ts";
 import type { Figure } from "./table.ts";
+import { median, missingPrograms, wrk, type LoadResult } from "./wrk.ts";
 
 const connections = [1, 16, 64];
 const turns = 5;
-const turnMs = 1500;
+const turnS = 2;
+/** Until the code is compiled and as many instances live as the load asks for. */
+const warmUpS = 6;
 
 const bareServer = `
 const handler = require(process.argv[2]);
@@ -24,6 +26,11 @@ require("node:http").createServer((req, res) => {
 `;
 
 export async function benchWarm(mayfly: Mayfly, hello: string, scratch: string): Promise<Figure[]> {
+  const missing = missingPrograms("/usr/bin/wrk");
+  if (missing !== null) {
+    console.log(missing);
+    return [];
+  }
   const directory = join(scratch, "warm");
   mkdirSync(join(directory, "api"), { recursive: true });
   cpSync(join(hello, "api/date.js"), join(directory, "api/date.js"));
@@ -35,55 +42,35 @@ export async function benchWarm(mayfly: Mayfly, hello: string, scratch: string):
   });
   const [line] = (await once(bare.stdout, "data")) as [Buffer];
   const targets = {
-    mayfly: { origin: mayfly.api, path: "/api/date", headers: { host: new URL(url).host } },
-    bare: { origin: `http://127.0.0.1:${Number(line.toString())}`, path: "/", headers: {} },
+    mayfly: { url: `${mayfly.api}/api/date`, host: new URL(url).host, pid: mayfly.pid },
+    bare: { url: `http://127.0.0.1:${Number(line.toString())}/`, host: "localhost", pid: bare.pid! },
   };
   try {
     const figures: Figure[] = [];
     for (const count of connections) {
-      const mine = new Sample();
-      const other = new Sample();
-      await load(targets.mayfly, count, new Sample()); // its instances boot
+      const mine: LoadResult[] = [];
+      const other: LoadResult[] = [];
+      await wrk({ ...targets.mayfly, connections: count, seconds: warmUpS });
       for (let turn = 0; turn < turns; turn++) {
-        await load(targets.mayfly, count, mine);
-        await load(targets.bare, count, other);
+        mine.push(await wrk({ ...targets.mayfly, connections: count, seconds: turnS }));
+        other.push(await wrk({ ...targets.bare, connections: count, seconds: turnS }));
       }
-      const of = (what: string, unit: Figure["unit"], a: number, b: number): Figure => ({
+      const of = (what: string, unit: Figure["unit"], value: (result: LoadResult) => number): Figure => ({
         what: `warm, ${count} connections: ${what}`,
         unit,
-        mayfly: a,
-        other: { name: "bare `node:http`", value: b },
-        rounds: mine.count,
+        mayfly: median(mine.map(value)),
+        other: { name: "bare `node:http`", value: median(other.map(value)) },
+        rounds: turns,
       });
-      const rate = (sample: Sample) => sample.count / ((turns * turnMs) / 1000);
       figures.push(
-        of("p50", "ms", mine.p50, other.p50),
-        of("p99", "ms", mine.p99, other.p99),
-        of("requests", "/s", rate(mine), rate(other)),
+        of("p50", "ms", (result) => result.p50Ms),
+        of("p99", "ms", (result) => result.p99Ms),
+        of("requests", "/s", (result) => result.perSecond),
+        of("CPU time a request, of the data plane alone", "µs", (result) => result.cpuUs),
       );
     }
     return figures;
   } finally {
     bare.kill("SIGKILL");
   }
-}
-
-async function load(
-  target: { origin: string; path: string; headers: Record<string, string> },
-  count: number,
-  sample: Sample,
-): Promise<void> {
-  const end = performance.now() + turnMs;
-  const loop = async () => {
-    const client = new Client(target.origin);
-    while (performance.now() < end) {
-      await sample.time(async () => {
-        const { statusCode, body } = await client.request({ path: target.path, method: "GET", headers: target.headers });
-        await body.dump();
-        if (statusCode !== 200) throw new Error(`${target.origin}${target.path} answered ${statusCode}.`);
-      });
-    }
-    await client.close();
-  };
-  await Promise.all(Array.from({ length: count }, loop));
 }
