@@ -22,6 +22,7 @@ import { cronEndpoints } from "./crons.ts";
 import { deploymentEndpoints } from "./deployments.ts";
 import { domainEndpoints } from "./domains.ts";
 import { Reply, type Endpoint, type EndpointCall } from "./endpoint.ts";
+import { edgeCacheEndpoints } from "./edge-cache.ts";
 import { fileEndpoints } from "./files.ts";
 import { gitEndpoints } from "./git.ts";
 import { logEndpoints } from "./logs.ts";
@@ -48,6 +49,7 @@ export const endpoints: readonly Endpoint[] = [
   ...deploymentEndpoints,
   ...logEndpoints,
   ...cronEndpoints,
+  ...edgeCacheEndpoints,
   ...cacheEndpoints,
   ...usageEndpoints,
   ...maintenanceEndpoints,

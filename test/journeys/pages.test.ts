@@ -64,7 +64,7 @@ describe("pages and the edge cache", () => {
     }
   });
 
-  it("a Function's answer is kept: one invocation for many requests", async () => {
+  it("a Function's answer is kept: one invocation for many requests, until it is purged", async () => {
     const ask = () => mayfly.fetch(`${url.origin}/api/kept`);
     const replies = await Promise.all(Array.from({ length: 100 }, ask));
     assert(replies.every(({ status }) => status === 200));
@@ -73,6 +73,23 @@ describe("pages and the edge cache", () => {
       return reply.headers["x-vercel-cache"] === "HIT" ? reply : null;
     });
     assert.equal(hit.text, "1");
+    const purge = (body: object) =>
+      mayfly.fetch(`${mayfly.api}/v1/projects/pages/edge-cache/purge`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${tokenOf(mayfly)}`, "content-type": "application/json", host: "127.0.0.1" },
+        body: JSON.stringify(body),
+      });
+    // Every request after the API's answer: no pause in between.
+    for (const [body, expected] of [
+      [{ tags: ["other"] }, "1"],
+      [{ tags: ["kept"] }, "2"],
+      [{ deployment: url.hostname }, "3"],
+      [{}, "4"],
+    ] as const) {
+      assert.equal((await purge(body)).status, 200);
+      assert.equal((await ask()).text, expected, JSON.stringify(body));
+    }
+    assert.equal((await purge({ deployment: "other.localhost" })).status, 404);
   });
 });
 
