@@ -1,10 +1,12 @@
 /** Projects and their settings, in the shapes that the official client reads. */
 import { productionHost } from "../deploy/alias.ts";
 import { MayflyError } from "../errors.ts";
+import { disconnect } from "../git/connect.ts";
 import type { Project, Retention } from "../model.ts";
 import { isProjectName, projectName } from "../names.ts";
 import { findAlias, setAlias } from "../store/aliases.ts";
 import { deleteProject, findDeployment, listDeployments, listUnfinished } from "../store/deployments.ts";
+import { listGitConnections } from "../store/git-connections.ts";
 import { ensureProject, listProjects, noSettings, updateProject } from "../store/projects.ts";
 import { deploymentJson } from "./deployments.ts";
 import { ofProject, ofProjects, ofTeam, type Endpoint, type EndpointCall } from "./endpoint.ts";
@@ -98,7 +100,11 @@ export const projectEndpoints: readonly Endpoint[] = [
     path: "/projects/:project",
     summary: "Delete a project with all that belongs to it",
     access: "write",
-    async handle({ project, context: { store, logs, usage }, queue }) {
+    async handle({ project, context: { store, logs, usage }, queue, git, tell }) {
+      for (const connection of await listGitConnections(store, project.teamId, project.id)) {
+        const left = await disconnect(git.context, connection);
+        if (left !== null) tell("warning", "git-webhook", left);
+      }
       for (const deployment of await listUnfinished(store)) {
         if (deployment.projectId === project.id) await queue.cancel(deployment.id);
       }

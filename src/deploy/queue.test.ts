@@ -78,6 +78,17 @@ test("a newer push replaces the queued build of its branch, and no other", async
   queue.enqueue(deployment("fork", "prj_a", push("main", "o/r", true)));
   queue.enqueue(deployment("byHand"));
   queue.enqueue({ ...deployment("production", "prj_a", push("main")), target: "production" });
+
+  test("two forks' branches of one name are two places", () => {
+    const { queue, superseded } = openQueue();
+    const pull = (id: string, pullRequest: number) =>
+      queue.enqueue(deployment(id, "prj_a", { ...push("patch-1", "o/r", true), pullRequest }));
+    pull("running", 1);
+    pull("first", 1);
+    pull("other", 2);
+    pull("second", 1);
+    assert.deepEqual(superseded, [["first", "second"]]);
+  });
   queue.enqueue(deployment("elsewhere", "prj_b", push("main")));
   queue.enqueue(deployment("byHand2"));
   queue.enqueue(deployment("new", "prj_a", push("main")));

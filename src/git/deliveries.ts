@@ -162,7 +162,7 @@ async function commented(work: Work, number: number, actor: string): Promise<Del
  * Deploys what a fork's pull request has now, if that is approved.
  * @param isTrusted whether who brought this commit may push to the repository anyway
  */
-export async function forkDeployed(
+async function forkDeployed(
   work: Work,
   number: number,
   branch: string,

@@ -102,9 +102,3 @@ export function checkBranch(branch: string): string {
   if (wrong) throw new MayflyError("git_refused", `${JSON.stringify(branch.slice(0, 200))} is not the name of a branch.`);
   return branch;
 }
-
-/** @throws MayflyError git_refused */
-export function checkSha(sha: string): string {
-  if (!/^[0-9a-f]{40}$/.test(sha)) throw new MayflyError("git_refused", `${JSON.stringify(sha.slice(0, 100))} is not a commit's id.`);
-  return sha;
-}

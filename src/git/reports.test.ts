@@ -154,3 +154,19 @@ it("gives up what the host refuses for good, and says so in the log of commits",
   assert.equal(posts(), 5);
   assert.match((await listReports(bed.context.store, bed.connectionId, 1))[0]?.error ?? "", /not accessible/);
 });
+
+it("lets no message of a commit or build become Markdown or a mention", async () => {
+  const commit = { branch: "main", pullRequest: 4, production: false, fork: true, outcome: "failed", createdAt: bed.clock.now() } as const;
+  const description = "<img src=x> | @everyone [a](http://evil)\n# `x`";
+  await insertGitReport(bed.context.store, {
+    ...commit,
+    id: "r",
+    connectionId: bed.connectionId,
+    deploymentId: null,
+    sha: shaOf(9),
+    description,
+  });
+  await advanceUntil("it is told", () => bed.github.comments.has(4));
+  const text = bed.github.comments.get(4)![0]!.body;
+  assert.match(text, /\\<img src=x\\> \\\| @\u200beveryone \\\[a\\\]\(http:\/\/evil\) \\# \\`x\\`/);
+});

@@ -171,5 +171,9 @@ async function commentRow(context: GitContext, connection: GitConnection, report
 const seconds = (ms: number): string =>
   ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
 
-/** Text as a cell of a table, without a meaning in Markdown. */
-const plain = (text: string): string => text.replaceAll(/[\r\n]+/g, " ").replaceAll(/[\\|<>[\]`*_~#@]/g, (character) => `\\${character}`);
+/** Text as a cell of a table, without a meaning in Markdown; a zero-width space keeps hosts from telling whoever is named. */
+const plain = (text: string): string =>
+  text
+    .replaceAll(/[\r\n]+/g, " ")
+    .replaceAll(/[\\|<>[\]`*_~#]/g, (character) => `\\${character}`)
+    .replaceAll("@", "@\u200b");

@@ -153,4 +153,10 @@ it("is connected, looked at and disconnected by the command line", async () => {
   assert.equal(gitlab.hooks.has("group/sub/site"), false);
   assert.equal((await visit(mayfly, "by-hand.localhost")).text, "site");
   assert.match((await mayfly.run("git", "status", "--project", "by-hand")).stderr, /not_found/);
+
+  const again = { repository: gitlab.addressOf("group/sub/site"), token: gitlab.token };
+  assert.equal((await callApi(mayfly, "POST", "/v1/mayfly/git/projects/by-hand", again)).status, 201);
+  assert.equal(gitlab.hooks.has("group/sub/site"), true);
+  assert.equal((await callApi(mayfly, "DELETE", "/v9/projects/by-hand")).status, 204);
+  assert.equal(gitlab.hooks.has("group/sub/site"), false, "a project that goes takes its webhook along");
 });
