@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { openMayfly } from "../test/server.ts";
+import { benchApi } from "./api.ts";
 import { benchBuilds, benchProjects, benchSharing } from "./builds.ts";
 import { benchBursts } from "./bursts.ts";
 import { benchCached } from "./cached.ts";
@@ -24,6 +25,7 @@ const hello = join(dirname(import.meta.dirname), "examples", "hello");
 const scratch = mkdtempSync(join(tmpdir(), "mayfly-bench-"));
 
 const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
+  api: () => withServer(benchApi),
   deploys: () => withServer((mayfly, directory) => benchDeploys(mayfly, hello, directory)),
   builds: () => withServer(benchBuilds),
   projects: () => withServer(benchProjects),

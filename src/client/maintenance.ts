@@ -32,3 +32,9 @@ export async function makeBackup(client: ApiClient): Promise<BackupFacts> {
   const answer = await client.call("POST", "/v1/mayfly/backup", { body: {} });
   return { directory: text(answer["directory"]) ?? "", blobs: number(answer["blobs"]) ?? 0, bytes: number(answer["bytes"]) ?? 0 };
 }
+
+/** Seals every secret on the server with a new key. */
+export async function rotateSecrets(client: ApiClient): Promise<{ readonly keyId: string; readonly resealed: number }> {
+  const answer = await client.call("POST", "/v1/mayfly/secrets/rotate", { body: {} });
+  return { keyId: text(answer["keyId"]) ?? "", resealed: number(answer["resealed"]) ?? 0 };
+}

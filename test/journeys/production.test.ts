@@ -146,6 +146,29 @@ describe("production", () => {
     assert.equal((await create(body.replace('"x"', '"y"'))).status, 409);
   });
 
+  it("lists the cron jobs of vercel.json and runs one at once, as a request with the secret", async () => {
+    const directory = projectDirectory({
+      "vercel.json": JSON.stringify({ crons: [{ path: "/api/job", schedule: "0 5 1 1 *" }] }),
+      "api/job.js":
+        "module.exports = (req, res) => { console.log(req.headers['user-agent'], req.headers.authorization); res.status(202).end() }",
+    });
+    await mayfly.deploy(directory, "--name", "timed", "--env", "CRON_SECRET=open-sesame");
+    const list = async () => JSON.parse((await mayfly.run("cron", "ls", "--project", "timed", "--json")).stdout) as Json[];
+    const [job] = await list();
+    assert.deepEqual([job!["path"], job!["schedule"], job!["lastRun"]], ["/api/job", "0 5 1 1 *", null]);
+    const run = await mayfly.run("cron", "run", "/api/job", "--project", "timed");
+    assert.equal(run.code, 0, run.stderr);
+    await eventually("the run has ended well", async () => {
+      const last = (await list())[0]!["lastRun"] as { status: number | null } | null;
+      return last?.status === 202 ? last : null;
+    });
+    const { stdout } = await mayfly.run("logs", "timed.localhost");
+    assert.match(stdout, /vercel-cron\/1\.0 Bearer open-sesame/);
+    assert.equal((await mayfly.run("cron", "run", "/none", "--project", "timed")).code, 1);
+    const rotated = await mayfly.run("secrets", "rotate", "--json");
+    assert.ok((JSON.parse(rotated.stdout) as { resealed: number }).resealed > 0, rotated.stderr);
+  });
+
   it("shows requests with their lines, clears away on demand, and rotates the key while it serves", async () => {
     const url = await mayfly.deploy(
       projectDirectory({
