@@ -13,6 +13,7 @@ export interface ErrorRow {
 
 const rows = {
   // requests to deployments
+  INVALID_IMAGE_REQUEST: { status: 400, sentence: "The picture's address is not one that this deployment serves." },
   BAD_REQUEST: { status: 400, sentence: "The request could not be understood." },
   NOT_FOUND: { status: 404, sentence: "The page could not be found." },
   DEPLOYMENT_NOT_FOUND: { status: 404, sentence: "There is no deployment at this address." },

@@ -18,6 +18,7 @@ import type { Exchange } from "./exchange.ts";
 import { Forward } from "./forward.ts";
 import type { GatewayFigures } from "./figures.ts";
 import { openFront, type Front } from "./front.ts";
+import { imageSource } from "./images.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
 import { Inspection, type InspectionParts } from "./inspection.ts";
@@ -114,6 +115,8 @@ class Journey {
 
     if (this.#inspection?.isView(exchange) === true) return this.#inspection.answer(exchange, deployment.manifest);
 
+    const picture = imageSource(deployment.manifest.images, exchange.address);
+    if (picture !== null) exchange.address = { ...exchange.address, ...picture };
     const request = routeRequest(exchange);
     const resolution = await exchange.step("route", () => deployment.routes.resolve(request));
     try {
