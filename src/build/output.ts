@@ -45,6 +45,7 @@ export interface OutputOptions {
 const configBytesMax = 16 * 1024 * 1024;
 const functionConfigBytesMax = 4 * 1024 * 1024;
 const storesAtOnce = 16;
+const functionsAtOnce = 16;
 const largestListed = 20;
 const errorPage = /(?:^|\/)(?:404|500|_not-found|_error)$/;
 
@@ -125,6 +126,19 @@ class OutputReader {
 
   // ── functions/ ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Several at once: each mostly waits for the disk, and what waits together is written together. */
+  async #readBundles(bundles: readonly { readonly path: string; readonly at: string }[], middleware: ReadonlySet<string>): Promise<void> {
+    const remaining = bundles.values();
+    const work = async (): Promise<void> => {
+      for (const { path, at } of remaining) {
+        let spec = this.#bundles.get(at);
+        if (spec === undefined) this.#bundles.set(at, (spec = this.#readFunction(at, path, middleware.has(path))));
+        await spec;
+      }
+    };
+    await Promise.all(Array.from({ length: functionsAtOnce }, work));
+  }
+
   async #readFunctions(middleware: ReadonlySet<string>): Promise<void> {
     const root = `${this.#root}/functions`;
     const bundles: { readonly path: string; readonly at: string }[] = [];
@@ -139,11 +153,12 @@ class OutputReader {
         prerenders.set(path.slice(0, -".prerender-config.json".length), at);
       }
     }
+    await this.#readBundles(bundles, middleware);
     for (const { path, at } of bundles) {
       const isMiddleware = middleware.has(path);
-      let spec = this.#bundles.get(at);
-      if (spec === undefined) this.#bundles.set(at, (spec = this.#readFunction(at, path, isMiddleware)));
-      const { id } = await spec;
+      const spec = await this.#bundles.get(at)!;
+      const { id } = spec;
+      if (!this.#functions.has(id)) this.#functions.set(id, spec);
       const prerender = prerenders.get(path);
       if (isMiddleware) this.#outputs.set(path, { kind: "middleware", functionId: id });
       else
@@ -210,9 +225,7 @@ class OutputReader {
     const id = createHash("sha256")
       .update(JSON.stringify([bundleDigest, settings]))
       .digest("hex");
-    const spec: FunctionSpec = { id, name, bundleDigest, bundleSize, ...settings };
-    if (!this.#functions.has(id)) this.#functions.set(id, spec);
-    return spec;
+    return { id, name, bundleDigest, bundleSize, ...settings };
   }
 
   /** Files of the bundle by their path in it: those in the directory, and those that `filePathMap` names elsewhere. */
@@ -234,6 +247,7 @@ class OutputReader {
     this.#checkNesting(wanted, label);
     this.#checkSize(name, wanted);
     const bundle = new Map<string, FileRef>();
+    const stored: Promise<void>[] = [];
     for (const [path, { at, entry }] of wanted) {
       if (entry.kind === "link") {
         const target = bundleLink(path, at, entry.target);
@@ -241,11 +255,9 @@ class OutputReader {
         else bundle.set(path, await this.#files.storeLink(target));
         continue;
       }
-      this.#lane.run(async () => {
-        bundle.set(path, await this.#files.store(at));
-      });
+      stored.push(this.#lane.take(() => this.#files.store(at)).then((file) => void bundle.set(path, file)));
     }
-    await this.#lane.done();
+    await Promise.all(stored);
     return bundle;
   }
 
@@ -374,6 +386,13 @@ class Lane {
   run(work: () => Promise<void>): void {
     this.#waiting.push(work);
     this.#next();
+  }
+
+  /** The same for work whose result is asked for; its failure is the caller's, and stops no other. */
+  take<Result>(work: () => Promise<Result>): Promise<Result> {
+    const { promise, resolve, reject } = Promise.withResolvers<Result>();
+    this.run(() => work().then(resolve, reject));
+    return promise;
   }
 
   /** Resolves when all work is through. */
