@@ -20,7 +20,8 @@ import type { FunctionSpec, Manifest } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
 import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
 import { isFramingHeader, isPlatformRequestHeader, isPlatformResponseHeader, passOn } from "./headers.ts";
-import { changeHeaders, type HeaderChange, type RouteHeader } from "./route.ts";
+import { changeHeaders, type HeaderChange } from "./header-change.ts";
+import type { RouteHeader } from "./route.ts";
 
 /** Of a request's path, in characters. */
 const pathLoggedMax = 1024;

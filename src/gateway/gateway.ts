@@ -31,7 +31,8 @@ import { Prerenders } from "./prerender.ts";
 import type { PurgeLog } from "./purge-log.ts";
 import { PurgingFunctions } from "./purging.ts";
 import { openRegions, type Regions } from "./regions.ts";
-import { changeHeaders, type Resolution, type RouteHeader, type RouteRequest } from "./route.ts";
+import { changeHeaders } from "./header-change.ts";
+import type { Resolution, RouteHeader, RouteRequest } from "./route.ts";
 import { StaticFiles } from "./static.ts";
 
 export interface GatewayParts {

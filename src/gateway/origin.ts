@@ -12,7 +12,8 @@ import type { Config } from "../config.ts";
 import { errnoOf, MayflyError } from "../errors.ts";
 import type { Exchange } from "./exchange.ts";
 import { isFramingHeader, isPlatformRequestHeader, isPlatformResponseHeader, passOn } from "./headers.ts";
-import { changeHeaders, type HeaderChange, type RouteHeader } from "./route.ts";
+import { changeHeaders, type HeaderChange } from "./header-change.ts";
+import type { RouteHeader } from "./route.ts";
 
 export interface OriginAnswer {
   /** Absolute. */

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Output, Route, RouteTransform } from "../model.ts";
-import { changeHeaders, compileRoutes, type Resolution, type RouteRequest } from "./route.ts";
+import { changeHeaders } from "./header-change.ts";
+import { compileRoutes, type Resolution, type RouteRequest } from "./route.ts";
 import { literalSegment } from "./rule.ts";
 
 const file: Output = { kind: "static", file: { digest: "d", size: 1, mode: 0o100644 } };

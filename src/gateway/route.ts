@@ -10,9 +10,11 @@
  * halts the walk: the caller runs it and resumes with what it said.
  */
 import type { Manifest, Output } from "../model.ts";
+import type { HeaderChange } from "./header-change.ts";
+import { compileOutputs, type Found } from "./output-index.ts";
 import { PatternTimeout } from "./pattern.ts";
-import { compileRule, isHeaderName, RuleList, type Condition, type Destination, type Locale, type Rule, type Transform } from "./rule.ts";
-import { canonicalPath, decodeParameter, encodeSegment, parseCookies, question, readablePath } from "./spelling.ts";
+import { compileRule, RuleList, type Condition, type Destination, type Locale, type Rule, type Transform } from "./rule.ts";
+import { canonicalPath, decodeParameter, parseCookies, question, readablePath } from "./spelling.ts";
 import {
   EndlessRewrite,
   expandLocation,
@@ -46,15 +48,6 @@ export interface RouteHeader {
   readonly value: string;
   /** It also beats what a Function sets. */
   readonly important: boolean;
-}
-
-/** What a transform does to the head of the response, whoever made it. */
-export interface HeaderChange {
-  readonly op: "append" | "set" | "delete";
-  /** Lower-case; null: each header that is there and {@link HeaderChange.matches}. */
-  readonly name: string | null;
-  matches(name: string): boolean;
-  readonly values: readonly string[];
 }
 
 /** What routing leaves for every kind of answer. */
@@ -123,11 +116,6 @@ const phaseNames = ["none", "filesystem", "rewrite", "resource", "miss", "hit", 
 type Phase = (typeof phaseNames)[number];
 /** In which a request's path is looked for, in order. */
 const search = ["none", "filesystem", "rewrite", "resource"] as const;
-
-interface Found {
-  readonly key: string;
-  readonly output: Output;
-}
 
 /** A manifest as a walk reads it. */
 interface Site {
@@ -618,23 +606,6 @@ class Walk {
   }
 }
 
-/** Applies what transforms do to a response's head. @param headers flat, names lower-case */
-export function changeHeaders(headers: readonly string[], changes: readonly HeaderChange[]): string[] {
-  let changed = [...headers];
-  for (const { op, name, matches, values } of changes) {
-    const present = new Set(changed.filter((_, index) => index % 2 === 0));
-    const names = name === null ? [...present].filter((one) => matches(one) && isHeaderName(one)) : [name];
-    for (const one of names) {
-      if (op !== "append") changed = changed.filter((_, index) => changed[index - (index % 2)] !== one);
-      if (op === "delete") continue;
-      // Of most headers several values are one line; cookies are a line each.
-      if (one === "set-cookie") for (const value of values) changed.push(one, value);
-      else changed.push(one, values.join(", "));
-    }
-  }
-  return changed;
-}
-
 function isRedirect(status: number): boolean {
   return status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
 }
@@ -653,29 +624,4 @@ function acceptedLanguages(header: string): readonly string[] {
     .sort((a, b) => b.q - a.q)
     .map(({ language }) => language);
   return [...named, ...named.filter((language) => language.includes("-")).map((language) => language.split("-", 1)[0]!)];
-}
-
-// ── outputs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/**
- * Canonical path without leading slash → output; directories lead to their index: `index`, `index.html`, then a
- * Function `index.<ext>` and a file `index.<ext>` (the legacy `builds` keep extensions).
- */
-function compileOutputs(outputs: Manifest["outputs"]): ReadonlyMap<string, Found> {
-  const found = new Map<string, Found>();
-  const indexes: { directory: string; rank: number; found: Found }[] = [];
-  for (const [key, output] of Object.entries(outputs)) {
-    if (output.kind === "middleware") continue;
-    const path = key.split("/").map(encodeSegment).join("/");
-    found.set(path, { key, output });
-    const index = /^(?:(.*)\/)?index(\.[^./]+)?$/.exec(path);
-    if (index === null) continue;
-    const rank = index[2] === undefined ? 0 : index[2] === ".html" ? 1 : output.kind === "static" ? 3 : 2;
-    indexes.push({ directory: index[1] ?? "", rank, found: { key, output } });
-  }
-  indexes.sort((a, b) => a.rank - b.rank);
-  for (const index of indexes) {
-    if (!found.has(index.directory)) found.set(index.directory, index.found);
-  }
-  return found;
 }

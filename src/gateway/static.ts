@@ -13,7 +13,8 @@ import type { Digest, StaticOutput } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
 import { Lru } from "./lru.ts";
 import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
-import { changeHeaders, type HeaderChange, type RouteHeader } from "./route.ts";
+import { changeHeaders, type HeaderChange } from "./header-change.ts";
+import type { RouteHeader } from "./route.ts";
 import { matchesEtag, parseRange } from "./validators.ts";
 import { Compressor, isCompressible, negotiate, type Coding } from "./variants.ts";
 
