@@ -96,8 +96,8 @@ export interface Handover {
 
 export interface HandoverParts {
   readonly listeners: () => Listeners;
-  /** Ends the control plane. */
-  readonly endControl: () => Promise<void>;
+  /** Takes no more connections, and ends the control plane: resolves when that is done. */
+  readonly giveWay: () => Promise<void>;
 }
 
 /** Offers this node's place to the next one. */
@@ -114,12 +114,13 @@ export async function openHandover(path: string, parts: HandoverParts): Promise<
     socket.once("data", () => {
       // Its path is the successor's from now on.
       server.close();
-      const giveWay = async () => {
-        await parts.endControl();
+      const goAway = async () => {
+        await parts.giveWay();
         socket.end("gone\n");
         take();
       };
-      void giveWay();
+      // The successor sees the connection break, and does not start its control plane.
+      goAway().catch(() => socket.destroy());
     });
   });
   await new Promise<void>((done, fail) => {

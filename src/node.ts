@@ -42,8 +42,12 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
   const meetingPoint = handoverPath(config);
   const predecessor = meetingPoint === null ? null : askPredecessor(meetingPoint);
   opened.defer(() => predecessor?.release());
-  const dataPlane = await openDataPlane(config, () => controlPlane?.socketPath ?? null, log, predecessor?.listeners);
+  const { promise: controlCame, resolve: controlComes } = Promise.withResolvers<void>();
+  let coming: Promise<void> | null = controlCame;
+  const gatewayControl = { socketPath: () => controlPlane?.socketPath ?? null, coming: () => coming };
+  const dataPlane = await openDataPlane(config, gatewayControl, log, predecessor?.listeners);
   opened.defer(() => dataPlane.close());
+  opened.defer(() => controlComes());
   if (predecessor !== null) {
     log("A node runs here already; this one takes its place.");
     await predecessor.takeOver();
@@ -55,6 +59,8 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
   const control = controlPlane;
   opened.defer(() => control.close());
   const newToken = await control.start();
+  coming = null;
+  controlComes();
   if (newToken !== null) {
     await operator.keepToken(api, newToken);
     log(`Token of this machine's user (kept in its home directory): ${newToken}`);
@@ -66,8 +72,11 @@ export async function runNode(config: Config, operator: Operator): Promise<void>
   if (authorityPath !== null)
     log(`Its certificates are signed by ${authorityPath}: trust that file (curl --cacert, or your browser's settings).`);
   const interrupted = new Promise<void>((end) => operator.interruption.addEventListener("abort", () => end(), { once: true }));
-  const handover =
-    meetingPoint === null ? null : await openHandover(meetingPoint, { listeners: dataPlane.listeners, endControl: () => control.close() });
+  const giveWay = () => {
+    void dataPlane.drain();
+    return control.close();
+  };
+  const handover = meetingPoint === null ? null : await openHandover(meetingPoint, { listeners: dataPlane.listeners, giveWay });
   opened.defer(() => handover?.close());
   if (!operator.interruption.aborted) {
     await operator.started({ api, url, fresh });

@@ -30,6 +30,7 @@ import { BuildQueue, concurrencyHere } from "./deploy/queue.ts";
 import { MayflyError, messageOf } from "./errors.ts";
 import { openPools } from "./functions/pools.ts";
 import { openCertificates } from "./gateway/certificates.ts";
+import type { ControlPlane as GatewayControl } from "./gateway/control.ts";
 import type { FrontPorts } from "./gateway/front.ts";
 import { openCacheStore } from "./gateway/cache-store.ts";
 import { GatewayFigures } from "./gateway/figures.ts";
@@ -158,16 +159,18 @@ export interface DataPlane extends FrontPorts {
   readonly authorityPath: string | null;
   /** What it has done, and what lives now. */
   readonly figures: () => NodeFigures;
+  /** Takes no more connections; resolves when those that there are have ended, or their time has. */
+  readonly drain: () => Promise<void>;
   /** For the node that takes this one's place. */
   readonly listeners: () => Listeners;
   readonly sandbox: SandboxDriver;
   close(): Promise<void>;
 }
 
-/** Gateway and Functions. `controlSocket` may change, and be null while there is no control plane. @param inherited sockets that listen already */
+/** Gateway and Functions. The control plane may come and go. @param inherited sockets that listen already */
 export async function openDataPlane(
   config: Config,
-  controlSocket: () => string | null,
+  control: GatewayControl,
   log: Log,
   inherited: Listeners | undefined,
 ): Promise<DataPlane> {
@@ -214,10 +217,11 @@ export async function openDataPlane(
     cache,
     purges,
     inspection: { store, seal, logs, blobs, hosts, config, clock },
-    control: { socketPath: controlSocket },
+    control,
   });
   const ports = await gateway.listen(inherited);
-  opened.defer(() => gateway.close(config.drainMs));
+  const drain = (): Promise<void> => gateway.close(config.drainMs);
+  opened.defer(drain);
   const close = opened.move();
   const listeners = (): Listeners => {
     const { http, https } = gateway.servers;
@@ -230,6 +234,7 @@ export async function openDataPlane(
   return {
     ...ports,
     figures: figuresNow,
+    drain,
     listeners,
     authorityPath: certificates?.authorityPath ?? null,
     sandbox,

@@ -17,6 +17,8 @@ const idleMs = 10_000;
 export interface ControlPlane {
   /** null: nowhere at present. */
   socketPath(): string | null;
+  /** Settles when one that is being started answers, or does not come; null: none is being started. */
+  coming?(): Promise<void> | null;
 }
 
 export class Control {
@@ -29,11 +31,14 @@ export class Control {
   }
 
   async answer(exchange: Exchange): Promise<void> {
-    const socketPath = this.#plane.socketPath();
-    if (socketPath === null) return unavailable(exchange);
     if (this.#calls >= callsMax) return unavailable(exchange, `${callsMax} calls are under way`);
     this.#calls++;
     try {
+      // While a node starts, or takes another's place, its first control plane is worth the wait.
+      const coming = this.#plane.socketPath() === null ? (this.#plane.coming?.() ?? null) : null;
+      if (coming !== null) await coming;
+      const socketPath = this.#plane.socketPath();
+      if (socketPath === null) return unavailable(exchange);
       await this.#pass(exchange, socketPath);
     } finally {
       this.#calls--;

@@ -3,6 +3,7 @@
  * before there is a request (too many connections, idle ones, slow ones) ends here, and so does the server itself: in
  * order, with no request lost that was begun.
  */
+import { readFileSync } from "node:fs";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { callbackify } from "node:util";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
@@ -20,8 +21,21 @@ import { Http2Connection } from "./http2.ts";
 const backlog = 4096;
 /** When there are too many connections, this share of them goes at once, those first that have been silent longest. */
 const evictedShare = 0.01;
+/** Of the files that this process may have open; sandboxes and blobs need the others. */
+const descriptorsShare = 0.5;
+/** However few those are. */
+const connectionsMin = 16;
 /** When the server ends, a kept connection may bring one more request for so long, which is answered. */
 const drainIdleMs = 500;
+
+/** Node has raised it to what the system allows. */
+function openFilesMax(): number {
+  try {
+    return Number(/^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? Infinity);
+  } catch {
+    return Infinity;
+  }
+}
 
 export interface FrontPorts {
   readonly port: number;
@@ -66,6 +80,7 @@ class NetFront implements Front, FrontHost {
   readonly #connections = new Set<FrontConnection>();
   /** TLS connections that may still be in their handshake. */
   readonly #handshakes = new Set<Socket>();
+  readonly #connectionsMax: number;
   #cancelSweep: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   #emptied: () => void = () => {};
@@ -74,6 +89,7 @@ class NetFront implements Front, FrontHost {
     this.config = config;
     this.clock = clock;
     this.date = new DateLine(clock);
+    this.#connectionsMax = Math.min(config.connectionsMax, Math.max(connectionsMin, Math.floor(openFilesMax() * descriptorsShare)));
     this.answer = answer;
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       this.#accept(socket, () => new Http1Connection(socket, this, null));
@@ -102,7 +118,7 @@ class NetFront implements Front, FrontHost {
     });
     // Whoever does not finish the handshake is gone by then.
     server.on("tlsClientError", (_error, socket: TLSSocket) => socket.destroy());
-    server.maxConnections = this.config.connectionsMax;
+    server.maxConnections = this.#connectionsMax;
     return server;
   }
 
@@ -121,8 +137,10 @@ class NetFront implements Front, FrontHost {
   async #listenOn(server: Server, port: number, inherited: number | null): Promise<number> {
     const { host } = this.config;
     await new Promise<void>((resolve, reject) => {
-      server.once("error", (error) => {
-        reject(
+      // Also later: a connection that cannot be accepted (no descriptors left) is no reason to end.
+      server.on("error", (error) => {
+        if (server.listening) return void this.#evict();
+        return reject(
           errnoOf(error) === "EADDRINUSE"
             ? new MayflyError("port_in_use", `Port ${port} of ${host} is in use.`, { cause: error })
             : new MayflyError("config_invalid", `Cannot listen on ${host}, port ${port}: ${messageOf(error)}`, { cause: error }),
@@ -165,7 +183,7 @@ class NetFront implements Front, FrontHost {
   }
 
   #accept(socket: Socket, open: () => FrontConnection): void {
-    if (this.#connections.size >= this.config.connectionsMax && !this.#evict()) {
+    if (this.#connections.size >= this.#connectionsMax && !this.#evict()) {
       socket.destroy();
       return;
     }
@@ -182,7 +200,7 @@ class NetFront implements Front, FrontHost {
   #evict(): boolean {
     const silent = [...this.#connections].filter((connection) => connection.isSilent);
     silent.sort((a, b) => a.sinceMs - b.sinceMs);
-    const count = Math.min(silent.length, Math.ceil(this.config.connectionsMax * evictedShare));
+    const count = Math.min(silent.length, Math.ceil(this.#connectionsMax * evictedShare));
     for (const connection of silent.slice(0, count)) connection.destroy();
     return count > 0;
   }

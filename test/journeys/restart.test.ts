@@ -7,6 +7,8 @@ import { Agent, request } from "undici";
 import { projectDirectory, startMayfly } from "../mayfly.ts";
 import { eventually } from "../server.ts";
 
+const apiPath = "/v2/user";
+
 it("a second start takes over under constant load: no request fails, and one control plane follows the other", async () => {
   const port = await freePort();
   const flags = ["--port", String(port)];
@@ -18,6 +20,7 @@ it("a second start takes over under constant load: no request fails, and one con
     }),
   );
   const { host } = new URL(url);
+  const token = /kept in its home directory\): (\w+)/.exec(first.output)?.[1];
 
   const stopped = new AbortController();
   const failures: string[] = [];
@@ -26,14 +29,18 @@ it("a second start takes over under constant load: no request fails, and one con
     while (!stopped.signal.aborted) {
       const agent = dispatcher();
       try {
-        const response = await request(`${first.api}${path}`, { headers: { host }, dispatcher: agent });
+        const headers = path === apiPath ? { authorization: `Bearer ${token}` } : { host };
+        const response = await request(`${first.api}${path}`, { headers, dispatcher: agent });
         const text = await response.body.text();
-        if (response.statusCode !== 200 || text !== expected) failures.push(`${path}: ${response.statusCode} ${text}`);
+        // A call of the API that came in by the node that goes may be told to come again; sites are never.
+        if (path === apiPath && response.statusCode === 503 && response.headers["retry-after"] !== undefined) continue;
+        if (response.statusCode !== 200 || !text.includes(expected)) failures.push(`${path}: ${response.statusCode} ${text}`);
         answers++;
       } catch (error) {
         failures.push(`${path}: ${String(error)}`);
+      } finally {
+        if (agent !== kept) await agent.close();
       }
-      if (agent !== kept) await agent.close();
     }
   };
   const kept = new Agent({ connections: 4, pipelining: 1 });
@@ -46,13 +53,15 @@ it("a second start takes over under constant load: no request fails, and one con
   ];
   await eventually("load", () => (answers > 20 ? true : null));
 
+  // The API's callers wait for a moment at worst.
+  const calls = load(apiPath, "username", fresh);
   const ended = once(first.process, "exit");
   const second = await startMayfly({ home: first.home, flags });
   assert.deepEqual(await ended, [0, null]);
   const before = answers;
   await eventually("load on the second", () => (answers > before + 20 ? true : null));
   stopped.abort();
-  await Promise.all(loads);
+  await Promise.all([...loads, calls]);
   await kept.close();
   assert.deepEqual(failures, []);
   assert.match(second.output, /takes its place/);
