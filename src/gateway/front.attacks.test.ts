@@ -132,7 +132,7 @@ describe("requests hidden in requests", () => {
     test(`the corpus, sent ${way}`, async () => {
       await using bed = await openBed();
       const talks = corpus
-        .filter(([, bytes]) => sizes[0] !== 1 || bytes.length < 3000)
+        .filter(([, bytes]) => sizes[0] === Infinity || bytes.length < 3000)
         .map(async ([name, bytes, statuses, seen]) => {
           const reply = await bed.talk(pieces(bytes, sizes), statuses.length);
           // A refused body was begun: nothing says that the client is told so before the server has had its say.
@@ -406,7 +406,7 @@ async function openBed(
     seen,
     connect: open,
     /** Sends the pieces and reads until so many responses are there, the connection ends, or `msMax` have passed. */
-    async talk(bytes: readonly string[], responses: number, msMax = 5000, pauseMs = 0): Promise<string> {
+    async talk(bytes: readonly string[], responses: number, msMax = 30_000, pauseMs = 0): Promise<string> {
       const socket = await open();
       let text = "";
       const { promise, resolve } = Promise.withResolvers<void>();
