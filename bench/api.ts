@@ -8,11 +8,11 @@ import { cleanEnv, type Mayfly } from "../test/server.ts";
 import { Sample } from "./sample.ts";
 import type { Figure } from "./table.ts";
 
-const calls = 400;
+const calls = 200;
 const uploads = 1000;
 /** As many as the official client sends at once. */
 const uploadsAtOnce = 50;
-const deploys = 5;
+const deploys = 3;
 const files = 1000;
 
 export async function benchApi(mayfly: Mayfly, scratch: string): Promise<Figure[]> {
