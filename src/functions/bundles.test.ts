@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
@@ -35,7 +35,7 @@ async function open(settings: Partial<BundlesOptions> = {}) {
   return { blobs, options, store, bundles: await openBundles(options) };
 }
 
-const names = (options: BundlesOptions) => readdirSync(options.directory);
+const names = (options: BundlesOptions) => readdirSync(options.directory).filter((name) => !name.startsWith(".held-"));
 
 describe("unpacked bundles", () => {
   it("are read-only, share their bytes with the blobs, and keep symlinks and executables", async () => {
@@ -117,6 +117,32 @@ describe("unpacked bundles", () => {
     leaseB[Symbol.dispose]();
     leaseC[Symbol.dispose]();
     assert.deepEqual(names(options).sort(), [b, c].sort());
+  });
+
+  it("stay as long as another process that lives has marked them, and no longer", async () => {
+    const { bundles, store, options } = await open({ bytesMax: 15 });
+    const dead = spawnSync("true").pid;
+    const digests: Digest[] = [];
+    for (const text of ["0123456789", "abcdefghij", "ABCDEFGHIJ"]) digests.push(await store({ [text]: [file, text] }));
+    const [theirs, left, mine] = digests as [Digest, Digest, Digest];
+    writeFileSync(join(options.directory, `.held-${process.ppid}-${theirs}`), "");
+    writeFileSync(join(options.directory, `.held-${dead}-${left}`), "");
+    writeFileSync(join(options.directory, `.going-${left}`), String(dead));
+    for (const digest of [theirs, left, mine]) (await bundles.lease(digest))[Symbol.dispose]();
+    await gone(bundles, options, left);
+    assert.deepEqual(names(options).sort(), [theirs, mine].sort());
+    // Whoever wants one that is being taken away waits until it is through.
+    writeFileSync(join(options.directory, `.going-${left}`), String(process.ppid));
+    let taken = false;
+    const waiting = bundles.lease(left).then((lease) => {
+      taken = true;
+      return lease;
+    });
+    await until(() => existsSync(join(options.directory, `.held-${process.pid}-${left}`)));
+    assert.equal(taken, false);
+    rmSync(join(options.directory, `.going-${left}`));
+    using lease = await waiting;
+    assert.ok(existsSync(lease.directory));
   });
 
   it("are found again after a restart, and what was half-made is removed", async () => {

@@ -1,10 +1,13 @@
 /**
  * The unpacked bundles of this node: leases on read-only directories `<directory>/<digest>`, made on first use, shared by
  * all instances, removed least recently used first. Hides unpacking (unpack.ts). Invariants: a directory that has its
- * name is whole, also after kill -9; one with a lease is never removed.
+ * name is whole, also after kill -9; one with a lease is never removed, also not by another process on the same directory.
+ * For that each process leaves a mark `.held-<pid>-<digest>` before it looks for `.going-<digest>`, and who removes leaves
+ * that before it looks for marks: whatever the order, one of the two sees the other.
  */
-import { mkdir, readdir, rename } from "node:fs/promises";
+import { access, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import { errnoOf, messageOf } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
@@ -28,12 +31,16 @@ export interface BundleLease extends Disposable {
 
 interface Entry {
   readonly digest: Digest;
-  readonly unpacked: Promise<void>;
+  /** Whole, in its place, and marked as ours; undefined: of an earlier process, not asked for yet. */
+  held: Promise<void> | undefined;
   bytes: number;
   leases: number;
 }
 
-const passing = /^\.(?:new|old)-(\d+)-/;
+const passing = /^\.(?:new|old|held)-(\d+)-/;
+/** Another process takes so long at most to get a directory out of its name. */
+const goingMsMax = 5000;
+const goingLookMs = 10;
 
 /** Opens the directory: removes what a process that is gone has left half-made, and takes stock of the rest. */
 export async function openBundles(options: BundlesOptions): Promise<Bundles> {
@@ -59,13 +66,15 @@ export class Bundles {
     for (const name of await readdir(this.#options.directory)) {
       const pid = passing.exec(name)?.[1];
       if (pid !== undefined) {
-        if (!isAlive(Number(pid))) await removeTree(join(this.#options.directory, name));
+        if (!isAlive(Number(pid)))
+          await (name.startsWith(".held") ? rm(this.#place(name), { force: true }) : removeTree(this.#place(name)));
         continue;
       }
+      if (name.startsWith(".going-")) await this.#isGoing(name.slice(".going-".length));
       if (!/^[0-9a-f]{64}$/.test(name)) continue;
       try {
         const bytes = bundleBytes(await this.#tree(name));
-        this.#entries.set(name, { digest: name, unpacked: Promise.resolve(), bytes, leases: 0 });
+        this.#entries.set(name, { digest: name, held: undefined, bytes, leases: 0 });
         this.#bytes += bytes;
       } catch {
         await this.#remove(name);
@@ -81,14 +90,13 @@ export class Bundles {
   async lease(digest: Digest): Promise<BundleLease> {
     let entry = this.#entries.get(digest);
     if (entry === undefined) {
-      const made: Entry = { digest, unpacked: this.#unpack(digest), bytes: 0, leases: 0 };
-      entry = made;
+      entry = { digest, held: undefined, bytes: 0, leases: 0 };
     } else this.#entries.delete(digest);
     this.#entries.set(digest, entry);
     const held = entry;
     held.leases++;
     try {
-      await held.unpacked;
+      await (held.held ??= this.#hold(held));
     } catch (error) {
       if (this.#entries.get(digest) === held) this.#entries.delete(digest);
       throw error;
@@ -108,30 +116,67 @@ export class Bundles {
   /** Resolves when all removals are through. */
   async close(): Promise<void> {
     await this.#removals;
+    for (const { digest, held } of this.#entries.values()) if (held !== undefined) await rm(this.#mark(digest), { force: true });
+  }
+
+  #place(name: string): string {
+    return join(this.#options.directory, name);
+  }
+
+  #mark(digest: Digest): string {
+    return this.#place(`.held-${process.pid}-${digest}`);
+  }
+
+  /** Marks a bundle as ours, and unpacks it when it is not there. */
+  async #hold(entry: Entry): Promise<void> {
+    const { digest } = entry;
+    // A removal of the same bundle may be under way.
+    await this.#removals;
+    await writeFile(this.#mark(digest), "");
+    for (let waitedMs = 0; (await this.#isGoing(digest)) && waitedMs < goingMsMax; waitedMs += goingLookMs) await sleep(goingLookMs);
+    const isThere = await access(this.#place(digest)).then(
+      () => true,
+      () => false,
+    );
+    if (isThere && entry.bytes > 0) return;
+    try {
+      const bytes = await this.#unpack(digest);
+      this.#bytes += bytes - entry.bytes;
+      entry.bytes = bytes;
+    } catch (error) {
+      await rm(this.#mark(digest), { force: true });
+      throw error;
+    }
+    this.#trim();
+  }
+
+  /** Whether a process that lives takes it away now; forgets one that has died meanwhile. */
+  async #isGoing(digest: Digest): Promise<boolean> {
+    const pid = await readFile(this.#place(`.going-${digest}`), "utf8").catch(() => null);
+    if (pid === null) return false;
+    // Empty for a moment, between its making and its writing.
+    if (pid === "" || isAlive(Number(pid))) return true;
+    await rm(this.#place(`.going-${digest}`), { force: true });
+    return false;
   }
 
   async #tree(digest: Digest): Promise<ReturnType<typeof parseBundle>> {
     return parseBundle(await this.#options.blobs.read(digest), this.#options);
   }
 
-  async #unpack(digest: Digest): Promise<void> {
-    // A removal of the same bundle may be under way.
-    await this.#removals;
+  /** @returns its bytes */
+  async #unpack(digest: Digest): Promise<number> {
     const tree = await this.#tree(digest);
-    const target = join(this.#options.directory, digest);
-    const making = join(this.#options.directory, `.new-${process.pid}-${randomId(8)}`);
+    const making = this.#place(`.new-${process.pid}-${randomId(8)}`);
     try {
       await unpack(tree, making, this.#options.blobs);
-      await rename(making, target);
+      await rename(making, this.#place(digest));
     } catch (error) {
       await removeTree(making);
-      // Another node that shares the directory was first.
+      // Another process that shares the directory was first.
       if (errnoOf(error) !== "ENOTEMPTY" && errnoOf(error) !== "EEXIST") throw error;
     }
-    const entry = this.#entries.get(digest);
-    if (entry !== undefined) entry.bytes = bundleBytes(tree);
-    this.#bytes += bundleBytes(tree);
-    this.#trim();
+    return bundleBytes(tree);
   }
 
   #trim(): void {
@@ -148,10 +193,29 @@ export class Bundles {
     }
   }
 
-  /** Out of its name first, so that nobody meets it half removed. */
+  /** Out of its name first, so that nobody meets it half removed. What another process holds stays: it counts it. */
   async #remove(digest: Digest): Promise<void> {
-    const going = join(this.#options.directory, `.old-${process.pid}-${randomId(8)}`);
-    await rename(join(this.#options.directory, digest), going);
-    await removeTree(going);
+    const going = this.#place(`.going-${digest}`);
+    try {
+      await writeFile(going, String(process.pid), { flag: "wx" });
+    } catch (error) {
+      // Another process removes it.
+      if (errnoOf(error) === "EEXIST") return;
+      throw error;
+    }
+    const old = this.#place(`.old-${process.pid}-${randomId(8)}`);
+    try {
+      await rm(this.#mark(digest), { force: true });
+      const names = await readdir(this.#options.directory);
+      const isHeld = names.some((name) => {
+        const pid = name.startsWith(".held-") && name.endsWith(digest) ? passing.exec(name)?.[1] : undefined;
+        return pid !== undefined && isAlive(Number(pid));
+      });
+      if (isHeld) return;
+      await rename(this.#place(digest), old);
+    } finally {
+      await rm(going, { force: true });
+    }
+    await removeTree(old);
   }
 }
