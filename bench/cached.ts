@@ -11,7 +11,7 @@ import { median, missingPrograms, wrk, type LoadResult } from "./wrk.ts";
 
 const connections = 16;
 const rounds = 3;
-const seconds = 4;
+const seconds = 3;
 const body = "x".repeat(10 * 1024);
 
 export async function benchCached(mayfly: Mayfly, scratch: string): Promise<Figure[]> {
