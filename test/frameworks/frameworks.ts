@@ -302,12 +302,12 @@ async function nextJourneys(server: Mayfly, url: string): Promise<readonly strin
   return ["ISR by time", "revalidatePath", "revalidateTag", "streaming", "server action"];
 }
 
-/** `Ready in 7.6 s`, as the command line tells it. */
+/** `Ready in 7.6 s`, `Ready in 1 min 59 s`, as the command line tells it. */
 function secondsOf(progress: string): string {
-  const found = /Ready in ([\d.]+) (ms|s|m)/.exec(progress);
+  const found = /Ready in (?:(\d+) min\s*)?(?:([\d.]+) (ms|s))?/.exec(progress);
   if (found === null) return "?";
-  const value = Number(found[1]) / (found[2] === "ms" ? 1000 : 1);
-  return value.toFixed(1);
+  const [, minutes = "0", value = "0", unit] = found;
+  return (Number(minutes) * 60 + Number(value) / (unit === "ms" ? 1000 : 1)).toFixed(1);
 }
 
 function versionOf(name: string, starter: Starter): string {
