@@ -187,8 +187,7 @@ function requestHead(request: WireRequest): { text: string; framing: Framing } {
     const name = headers[index]!;
     const value = headers[index + 1]!;
     if (hopByHop.has(name)) continue;
-    if (!tokenPattern.test(name) || !valuePattern.test(value))
-      throw new MayflyError("BAD_REQUEST", `Header ${JSON.stringify(name)} is not valid.`);
+    if (!isName(name) || !valuePattern.test(value)) throw new MayflyError("BAD_REQUEST", `Header ${JSON.stringify(name)} is not valid.`);
     if (name === "content-length") {
       if (!/^\d{1,15}$/.test(value) || framing !== "chunked") throw new MayflyError("BAD_REQUEST", "The content-length is not valid.");
       if (body === null && value !== "0") continue;
@@ -199,6 +198,17 @@ function requestHead(request: WireRequest): { text: string; framing: Framing } {
   if (request.upgrade !== undefined) return { text: `${text}connection: upgrade\r\nupgrade: ${request.upgrade}\r\n\r\n`, framing };
   text += body !== null && framing === "chunked" ? "transfer-encoding: chunked\r\n\r\n" : "\r\n";
   return { text, framing };
+}
+
+/** Names that were checked: most requests have the same few. */
+const checkedNames = new Set<string>();
+const checkedNamesMax = 1000;
+
+function isName(name: string): boolean {
+  if (checkedNames.has(name)) return true;
+  if (!tokenPattern.test(name)) return false;
+  if (checkedNames.size < checkedNamesMax) checkedNames.add(name);
+  return true;
 }
 
 interface BodyOwner {
