@@ -132,7 +132,7 @@ function writeNext(directory: string): void {
 export async function benchSharing(mayfly: Mayfly, directory: string): Promise<Figure[]> {
   const project = join(directory, "sharing");
   const packages = 60;
-  const filesOfPackage = 25;
+  const filesOfPackage = 5;
   const fileBytes = Math.floor((30 * 2 ** 20) / (packages * filesOfPackage));
   const files: Record<string, string> = { "package.json": JSON.stringify({ name: "sharing", private: true }) };
   for (let index = 0; index < packages; index++) {

@@ -38,6 +38,7 @@ type Entry = MadeFile | { readonly from: string; readonly size: number } | { rea
 
 export class ModulePacker {
   readonly #context: BuildContext;
+  readonly #entries = new Map<string, Promise<Entry | null>>();
   readonly #free: (() => void)[] = [];
   #room = availableParallelism();
 
@@ -61,15 +62,22 @@ export class ModulePacker {
     }
   }
 
+  /** Many Functions reach the same files. */
+  #entryOf(path: string): Promise<Entry | null> {
+    let entry = this.#entries.get(path);
+    if (entry === undefined) this.#entries.set(path, (entry = entryOf(path, this.#context.repository)));
+    return entry;
+  }
+
   async #makePack(files: FunctionFiles, { runtime, handler, awsHandler, onDemand = [] }: PackEntry): Promise<Buffer | null> {
     // V8's code cache is good for the Node that made it, and that is the one that runs here.
     if (runtime !== `nodejs${process.versions.node.split(".", 1)[0]}.x`) return null;
-    const { repository, job } = this.#context;
+    const { job } = this.#context;
     const entries = new Map<string, Entry>();
     let bytes = 0;
     let codeBytes = 0;
     for (const [path, file] of files) {
-      const entry = typeof file === "string" ? await entryOf(file, repository) : file;
+      const entry = typeof file === "string" ? await this.#entryOf(file) : file;
       if (entry === null || path === packPath) return null;
       entries.set(path, entry);
       const size = "data" in entry ? Buffer.byteLength(entry.data) : "size" in entry ? entry.size : 0;

@@ -137,6 +137,8 @@ export class OutputFiles {
   readonly #blobs: BlobStore;
   readonly #directories = new Map<string, Promise<string | null>>();
   readonly #stored = new Map<string, Promise<FileRef>>();
+  /** Bundles of many Functions name the same files. */
+  readonly #entries = new Map<string, Promise<Entry | null>>();
 
   constructor(place: FilePlace, blobs: BlobStore) {
     this.#place = place;
@@ -185,7 +187,9 @@ export class OutputFiles {
     const name = path.slice(path.lastIndexOf("/") + 1);
     const at = parent === "" ? name : `${parent}/${name}`;
     if (at === "") return { at, entry: { kind: "directory" } };
-    const entry = await this.#place.entry(at);
+    let asked = this.#entries.get(at);
+    if (asked === undefined) this.#entries.set(at, (asked = this.#place.entry(at)));
+    const entry = await asked;
     return entry === null ? null : { at, entry };
   }
 
