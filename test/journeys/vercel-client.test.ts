@@ -47,4 +47,5 @@ it("docs/compatibility.md has a row for every command that is tested", () => {
     steps.map(({ command }) => command),
     "npm run test:clients writes it anew",
   );
+  assert.doesNotMatch(page, /\| ✗/);
 });
