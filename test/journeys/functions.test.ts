@@ -25,7 +25,7 @@ const files = {
   "api/tmp.js":
     "const fs = require('fs'); module.exports = (req, res) => { const had = fs.existsSync('/tmp/mark'); fs.writeFileSync('/tmp/mark', 'x'); res.json({ had }); };",
   "api/slow.js":
-    "module.exports = async (req, res) => { await new Promise(r => setTimeout(r, 400)); res.json({ pid: process.pid, id: globalThis.id ??= Math.random() }); };",
+    "module.exports = async (req, res) => { await new Promise(r => setTimeout(r, 1000)); res.json({ pid: process.pid, id: globalThis.id ??= Math.random() }); };",
   "api/broken.js": "module.exports = (req, res => {",
   "api/throws.js": "module.exports = () => { throw new Error('thrown on purpose'); };",
   "api/rejects.js": "module.exports = async () => { throw new Error('rejected on purpose'); };",
