@@ -175,12 +175,12 @@ describe("floods over HTTP/2", () => {
     const healthy = await bed.http2("a.localhost");
     const resets = await bed.http2("a.localhost");
     for (let round = 0; round < 500 && !isOver(resets); round++) {
-      for (let count = 0; count < 20 && !isOver(resets); count++) {
-        const stream = resets.request({ ":path": "/slow" });
-        stream.on("error", () => {});
-        stream.close(constants.NGHTTP2_CANCEL);
-      }
+      const streams = Array.from({ length: 50 }, () => resets.request({ ":path": "/slow" }));
+      for (const stream of streams) stream.on("error", () => {});
+      // Closed at once, a stream would never have left this side.
       await sleep(5);
+      for (const stream of streams) if (!stream.destroyed) stream.close(constants.NGHTTP2_CANCEL);
+      await sleep(1);
     }
     assert(isOver(resets), "the session is still open");
     assert.equal((await ask(healthy, { ":path": "/echo" })).status, 200);
