@@ -33,6 +33,8 @@ export interface GuestEnd {
 
 /** A guest that closed its channels gets so long to be seen exiting, so that the reason is known. */
 const exitMsMax = 1000;
+/** The rest of what an ended guest answered is read for so long; shorter than {@link exitMsMax}, so that its exit code is told. */
+const readOutMsMax = 500;
 const idLengthMax = 256;
 
 export class Guest {
@@ -98,7 +100,7 @@ export class Guest {
     });
     sandbox.control.on("data", (chunk: Buffer) => this.#receive(chunk));
     for (const event of ["end", "close", "error"]) sandbox.control.on(event, () => void this.#afterClose());
-    void sandbox.ended.then((end) => setImmediate(() => this.#ended(end)));
+    void sandbox.ended.then((end) => this.#whenReadOut(() => this.#ended(end)));
   }
 
   /**
@@ -212,6 +214,19 @@ export class Guest {
     );
     await this.over;
     cancel();
+  }
+
+  /** What it answered before it ended may still be on its way: the end of the process is often seen before that of its connection. */
+  #whenReadOut(then: () => void): void {
+    const { requests } = this.sandbox;
+    if (requests.readableEnded || requests.destroyed) return void setImmediate(then);
+    const over = (): void => {
+      cancel();
+      for (const event of ["end", "close"]) requests.off(event, over);
+      setImmediate(then);
+    };
+    const cancel = this.#clock.after(readOutMsMax, over);
+    for (const event of ["end", "close"]) requests.on(event, over);
   }
 
   #ended(end: SandboxEnd): void {
