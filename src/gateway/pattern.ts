@@ -1,6 +1,6 @@
 /**
  * The regular expressions of routes. Users write them and they run on the event loop that serves everybody, so none may
- * run for long (docs/decisions/010-route-patterns.md):
+ * run for long (docs/decisions/006-route-patterns.md):
  *
  * - what V8's linear-time engine can run falls back to it after too many backtracks, at no cost until then;
  * - what it cannot run (look-around, back-references) runs freely while its worst case for this text is small, and else
