@@ -1,8 +1,10 @@
 /**
  * Driver of the log store: one SQLite file of its own (so that captured lines do not touch the metadata), written in
- * batches. Data plane and control plane both write to it; each trims what it wrote to.
+ * batches. Data plane and control plane both write to it; each trims what it wrote to. Who asks goes through Kysely; a
+ * batch runs statements that are kept prepared, in one turn, since it is written beside the requests that it tells of.
  */
-import { Kysely, sql, type Generated } from "kysely";
+import { Kysely, sql } from "kysely";
+import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { Clock } from "../clock.ts";
 import type { LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
 import { nodeSqliteDialect, openNodeSqlite } from "../store/node-sqlite.ts";
@@ -32,7 +34,7 @@ interface Tables {
     text: string;
   };
   requests: {
-    serial: Generated<number>;
+    serial: number;
     deployment_id: string;
     request_id: string;
     function_name: string;
@@ -71,26 +73,51 @@ export async function openSqliteLogs(options: SqliteLogsOptions): Promise<LogSto
       deployment_id text not null, source text not null, function_name text not null, count integer not null,
       primary key (deployment_id, source, function_name));
   `);
-  return new SqliteLogs(new Kysely<Tables>({ dialect: nodeSqliteDialect(database) }), options);
+  return new SqliteLogs(database, options);
 }
 
 /** Lines of one build or one Function are trimmed, and counted when dropped, together. */
 type Stream = Pick<LogLine, "deploymentId" | "source" | "functionName">;
 
+type Statements = ReturnType<typeof prepareStatements>;
+
+function prepareStatements(database: DatabaseSync) {
+  return {
+    insertRequest: database.prepare(`
+      insert into requests (deployment_id, request_id, function_name, timestamp_ms, method, path, host, status, duration_ms)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    trimRequests: database.prepare(`
+      delete from requests where deployment_id = :deploymentId and serial <= coalesce((select serial from requests
+        where deployment_id = :deploymentId order by serial desc limit 1 offset :max), -1)`),
+    insertLine: database.prepare(`
+      insert into lines (deployment_id, source, function_name, invocation_id, stream, timestamp_ms, text) values (?, ?, ?, ?, ?, ?, ?)`),
+    trimLines: database.prepare(`
+      delete from lines where deployment_id = :deploymentId and source = :source and function_name = :functionName
+        and serial <= coalesce((select serial from lines where deployment_id = :deploymentId and source = :source
+          and function_name = :functionName order by serial desc limit 1 offset :max), -1)`),
+    countDropped: database.prepare(`
+      insert into dropped (deployment_id, source, function_name, count) values (?, ?, ?, ?)
+        on conflict (deployment_id, source, function_name) do update set count = count + excluded.count`),
+  } satisfies Record<string, StatementSync>;
+}
+
 class SqliteLogs implements LogStore {
   readonly #db: Kysely<Tables>;
+  readonly #database: DatabaseSync;
+  readonly #statements: Statements;
   readonly #options: SqliteLogsOptions;
   #waiting: LogLine[] = [];
   #requests: LoggedRequest[] = [];
   /** Deployment → requests written since the last trim. */
   readonly #untrimmed = new Map<string, number>();
   #lost = new Map<string, { stream: Stream; count: number }>();
-  #writing: Promise<void> = Promise.resolve();
   #scheduled = false;
   #closed = false;
 
-  constructor(db: Kysely<Tables>, options: SqliteLogsOptions) {
-    this.#db = db;
+  constructor(database: DatabaseSync, options: SqliteLogsOptions) {
+    this.#db = new Kysely<Tables>({ dialect: nodeSqliteDialect(database) });
+    this.#database = database;
+    this.#statements = prepareStatements(database);
     this.#options = options;
   }
 
@@ -115,10 +142,9 @@ class SqliteLogs implements LogStore {
     this.#options.clock.after(batchMs, () => void this.flush());
   }
 
-  flush(): Promise<void> {
+  async flush(): Promise<void> {
     this.#scheduled = false;
-    this.#writing = this.#writing.then(() => this.#write());
-    return this.#writing;
+    this.#write();
   }
 
   async query(query: LogQuery): Promise<LogPage> {
@@ -224,79 +250,66 @@ class SqliteLogs implements LogStore {
   }
 
   /** Never throws: a full disk costs lines, not the Function that wrote them. */
-  async #write(): Promise<void> {
+  #write(): void {
     if (this.#closed) return;
     const lines = this.#waiting;
     const lost = this.#lost;
+    const requests = this.#requests;
+    if (lines.length === 0 && lost.size === 0 && requests.length === 0) return;
     this.#waiting = [];
     this.#lost = new Map();
-    const requests = this.#requests;
     this.#requests = [];
-    if (lines.length === 0 && lost.size === 0 && requests.length === 0) return;
     try {
-      await this.#db.transaction().execute(async (trx) => {
-        await this.#writeRequests(trx, requests);
-        for (let start = 0; start < lines.length; start += 500) {
-          await trx
-            .insertInto("lines")
-            .values(lines.slice(start, start + 500).map((line) => toRow(line) as Tables["lines"]))
-            .execute();
-        }
-        const streams = new Map(lines.map((line) => [keyOf(line), line as Stream]));
-        for (const [key, { stream, count }] of lost) {
-          streams.delete(key);
-          await this.#trim(trx, stream, count);
-        }
-        for (const stream of streams.values()) await this.#trim(trx, stream, 0);
-      });
+      this.#database.exec("begin immediate");
+      try {
+        this.#writeRequests(requests);
+        this.#writeLines(lines, lost);
+        this.#database.exec("commit");
+      } catch (error) {
+        // A full disk may have ended the transaction already.
+        if (this.#database.isTransaction) this.#database.exec("rollback");
+        throw error;
+      }
     } catch {
       for (const line of lines) this.#countLost(line, 1);
       for (const { stream, count } of lost.values()) this.#countLost(stream, count);
     }
   }
 
-  async #writeRequests(db: Kysely<Tables>, requests: readonly LoggedRequest[]): Promise<void> {
-    if (requests.length === 0) return;
-    const rows = requests.map((request) => ({
-      deployment_id: request.deploymentId,
-      request_id: request.requestId,
-      function_name: request.functionName,
-      timestamp_ms: request.timestampMs,
-      method: request.method,
-      path: request.path,
-      host: request.host,
-      status: request.status,
-      duration_ms: request.durationMs,
-    }));
-    await db.insertInto("requests").values(rows).execute();
-    for (const { deploymentId } of requests) this.#untrimmed.set(deploymentId, (this.#untrimmed.get(deploymentId) ?? 0) + 1);
+  #writeRequests(requests: readonly LoggedRequest[]): void {
+    const { insertRequest, trimRequests } = this.#statements;
+    for (const { deploymentId, requestId, functionName, timestampMs, method, path, host, status, durationMs } of requests) {
+      insertRequest.run(deploymentId, requestId, functionName, timestampMs, method, path, host, status, durationMs);
+      this.#untrimmed.set(deploymentId, (this.#untrimmed.get(deploymentId) ?? 0) + 1);
+    }
     for (const [deploymentId, count] of this.#untrimmed) {
       if (count < trimAfterRequests && this.#untrimmed.size <= trimAfterRequests) continue;
       this.#untrimmed.delete(deploymentId);
-      await sql`
-        delete from requests where deployment_id = ${deploymentId} and serial <= coalesce((select serial from requests
-          where deployment_id = ${deploymentId} order by serial desc limit 1 offset ${this.#options.requestsMax}), -1)
-      `.execute(db);
+      trimRequests.run({ deploymentId, max: this.#options.requestsMax });
     }
   }
 
+  #writeLines(lines: readonly LogLine[], lost: ReadonlyMap<string, { stream: Stream; count: number }>): void {
+    const { insertLine } = this.#statements;
+    const streams = new Map<string, Stream>();
+    for (const line of lines) {
+      const { deploymentId, source, functionName, invocationId, stream, timestampMs, text } = line;
+      insertLine.run(deploymentId, source, functionName, invocationId, stream, timestampMs, text);
+      streams.set(keyOf(line), line);
+    }
+    for (const [key, { stream, count }] of lost) {
+      streams.delete(key);
+      this.#trim(stream, count);
+    }
+    for (const stream of streams.values()) this.#trim(stream, 0);
+  }
+
   /** Deletes what is over the limit and adds it, and `lost`, to the count. */
-  async #trim(db: Kysely<Tables>, stream: Stream, lost: number): Promise<void> {
-    const { deploymentId, source, functionName } = stream;
-    const { numAffectedRows = 0n } = await sql`
-      delete from lines where deployment_id = ${deploymentId} and source = ${source} and function_name = ${functionName}
-        and serial <= coalesce((select serial from lines where deployment_id = ${deploymentId} and source = ${source}
-          and function_name = ${functionName} order by serial desc limit 1 offset ${this.#options.linesMax}), -1)
-    `.execute(db);
-    const count = Number(numAffectedRows) + lost;
-    if (count === 0) return;
-    await db
-      .insertInto("dropped")
-      .values({ deployment_id: deploymentId, source, function_name: functionName, count })
-      .onConflict((conflict) =>
-        conflict.columns(["deployment_id", "source", "function_name"]).doUpdateSet((set) => ({ count: set("dropped.count", "+", count) })),
-      )
-      .execute();
+  #trim({ deploymentId, source, functionName }: Stream, lost: number): void {
+    const { trimLines, countDropped } = this.#statements;
+    const { changes } = trimLines.run({ deploymentId, source, functionName, max: this.#options.linesMax });
+    const count = Number(changes) + lost;
+    if (count > 0) countDropped.run(deploymentId, source, functionName, count);
   }
 
   #countLost(stream: Stream, count: number): void {
@@ -319,18 +332,6 @@ class SqliteLogs implements LogStore {
 }
 
 const keyOf = (stream: Stream): string => JSON.stringify([stream.deploymentId, stream.source, stream.functionName]);
-
-function toRow(line: LogLine): Omit<Tables["lines"], "serial"> {
-  return {
-    deployment_id: line.deploymentId,
-    source: line.source,
-    function_name: line.functionName,
-    invocation_id: line.invocationId,
-    stream: line.stream,
-    timestamp_ms: line.timestampMs,
-    text: line.text,
-  };
-}
 
 function toLine(row: Tables["lines"]): StoredLogLine {
   return {
