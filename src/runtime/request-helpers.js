@@ -3,7 +3,7 @@
  * `send`, `json`, `redirect`, as `@vercel/node` defines them. `req.body` is read without await, so the whole body is
  * collected before the handler starts; the handler may still read `req` as a stream.
  */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { IncomingMessage } from "node:http";
 import { parse as parseQuery } from "node:querystring";
 
@@ -19,6 +19,8 @@ class RequestError extends Error {
   }
 }
 
+const noBytes = Buffer.alloc(0);
+
 /**
  * @param {Handler} handler
  * @returns {Handler}
@@ -27,7 +29,7 @@ export function withHelpers(handler) {
   return async (/** @type {IncomingMessage} */ request, /** @type {ServerResponse} */ response) => {
     const { "content-length": length, "transfer-encoding": encoding } = request.headers;
     const hasBody = encoding !== undefined || (length !== undefined && length !== "0");
-    const body = hasBody ? await collect(request) : Buffer.alloc(0);
+    const body = hasBody ? await collect(request) : noBytes;
     const seen = hasBody ? withBody(request, body) : request;
     addRequestHelpers(seen, body);
     addResponseHelpers(seen, response);
@@ -170,9 +172,11 @@ function addResponseHelpers(request, response) {
   });
 }
 
+const jsonType = "application/json; charset=utf-8";
+
 /** @param {IncomingMessage} request @param {ServerResponse} response @param {unknown} value */
 function sendJson(request, response, value) {
-  if (!response.hasHeader("content-type")) response.setHeader("content-type", "application/json; charset=utf-8");
+  if (!response.hasHeader("content-type")) response.setHeader("content-type", jsonType);
   return send(request, response, JSON.stringify(value));
 }
 
@@ -181,12 +185,13 @@ function sendJson(request, response, value) {
  * @returns {ServerResponse}
  */
 function send(request, response, body) {
-  /** @type {Buffer | undefined} */
+  // Text stays text: Node writes head and body in one piece then.
+  /** @type {Buffer | string | undefined} */
   let bytes;
   if (typeof body === "string") {
     const type = response.getHeader("content-type") ?? "text/html";
     if (typeof type === "string") response.setHeader("content-type", withUtf8(type));
-    bytes = Buffer.from(body);
+    bytes = body;
   } else if (body instanceof Uint8Array) {
     if (!response.hasHeader("content-type")) response.setHeader("content-type", "application/octet-stream");
     bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
@@ -198,8 +203,9 @@ function send(request, response, body) {
     throw new Error("`body` is not a valid string, object, boolean, number, Stream, or Buffer");
   }
   if (bytes !== undefined) {
-    response.setHeader("content-length", bytes.length);
-    if (!response.hasHeader("etag")) response.setHeader("etag", weakEtag(bytes));
+    const size = Buffer.byteLength(bytes);
+    response.setHeader("content-length", size);
+    if (!response.hasHeader("etag")) response.setHeader("etag", weakEtag(bytes, size));
   }
   if (response.statusCode === 204 || response.statusCode === 304) {
     for (const name of ["content-type", "content-length", "transfer-encoding"]) response.removeHeader(name);
@@ -212,12 +218,12 @@ function send(request, response, body) {
 
 /** @param {string} type */
 function withUtf8(type) {
+  if (type === jsonType || type === "text/html; charset=utf-8") return type;
   const parts = type.split(";").filter((part, index) => index === 0 || !/^\s*charset\s*=/i.test(part));
   return [parts[0]?.trim(), "charset=utf-8", ...parts.slice(1).map((part) => part.trim())].join("; ");
 }
 
-/** @param {Buffer} bytes */
-function weakEtag(bytes) {
-  const hash = createHash("sha1").update(bytes).digest("base64").slice(0, 27);
-  return `W/"${bytes.length.toString(16)}-${hash}"`;
+/** @param {Buffer | string} body @param {number} size its bytes */
+function weakEtag(body, size) {
+  return `W/"${size.toString(16)}-${hash("sha1", body, "base64").slice(0, 27)}"`;
 }
