@@ -57,6 +57,7 @@ export class Histories {
   readonly #bounds: BackOffBounds;
   /** Longest without a request first. */
   readonly #histories = new Map<string, FunctionHistory>();
+  #newest: { readonly key: string; readonly history: FunctionHistory } | undefined;
 
   constructor(max: number, bounds: BackOffBounds) {
     this.#max = max;
@@ -69,9 +70,12 @@ export class Histories {
 
   /** The history of a Function, which counts as used by this. */
   of(key: string): FunctionHistory {
+    // To delete and set costs garbage: not for the same Function again and again.
+    if (this.#newest?.key === key) return this.#newest.history;
     const history = this.#histories.get(key) ?? new FunctionHistory(this.#bounds);
     this.#histories.delete(key);
     this.#histories.set(key, history);
+    this.#newest = { key, history };
     if (this.#histories.size > this.#max) this.#histories.delete(this.#histories.keys().next().value!);
     return history;
   }

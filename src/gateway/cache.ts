@@ -123,7 +123,8 @@ export class EdgeCache {
     const header = headerOf(exchange, answer);
     const habit = `${answer.functionId} ${exchange.address.path.slice(0, habitPathCharsMax)}`;
     const keeps = policy.keeps ?? this.#habits.get(habit);
-    const underWay = this.#flights.get(store.variant(policy.key, header));
+    const variant = store.variant(policy.key, header);
+    const underWay = this.#flights.get(variant);
     if (underWay !== undefined && keeps !== false) {
       const spec = answer.manifest.functions[answer.functionId];
       const isLikely = keeps === true || (spec !== undefined && (await this.#hints.of(spec)));
@@ -134,8 +135,8 @@ export class EdgeCache {
     }
     // Only a whole answer is kept: a HEAD request has the Function asked with GET where it is known to pay.
     if (exchange.method === "HEAD" && keeps !== true) return forward.answer(exchange, answer);
-    const variant = store.variant(policy.key, header);
-    const flight = this.#flights.has(variant) ? null : new Flight();
+    // Nobody waits for what is not kept.
+    const flight = keeps === false || this.#flights.has(variant) ? null : new Flight();
     if (flight !== null) {
       this.#flights.set(variant, flight);
       void flight.settled.then(() => this.#flights.delete(variant));

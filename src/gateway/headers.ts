@@ -29,12 +29,12 @@ const platformResponsePrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-may
 export function isPlatformRequestHeader(name: string): boolean {
   // CGI-like servers read "x_vercel_id" as "x-vercel-id": an underscore must not smuggle a name in.
   const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
-  return platformRequestNames.has(plain) || platformRequestPrefixes.some((prefix) => plain.startsWith(prefix));
+  return platformRequestNames.has(plain) || (plain.startsWith("x-") && platformRequestPrefixes.some((prefix) => plain.startsWith(prefix)));
 }
 
 /** Whether only the platform may say this to a client of a deployment. */
 export function isPlatformResponseHeader(name: string): boolean {
-  return name === "server" || platformResponsePrefixes.some((prefix) => name.startsWith(prefix));
+  return name === "server" || (name.startsWith("x-") && platformResponsePrefixes.some((prefix) => name.startsWith(prefix)));
 }
 
 /** Whether it frames the message, or is about this hop: not a deployment's to set. */
