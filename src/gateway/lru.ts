@@ -1,7 +1,7 @@
 /**
  * A map that forgets what was used least recently once its entries weigh more than `weightMax`. Invariant: to use an entry
- * allocates nothing. (A JavaScript `Map` whose keys are deleted and set again leaves tables behind that keep each other, and
- * young garbage with them, alive until the whole heap is collected.)
+ * allocates nothing. (A JavaScript `Map` whose keys are deleted and set again makes a new table every few times, and old
+ * tables keep younger ones alive until the whole heap is collected.)
  */
 export class Lru<K, V> {
   readonly #entries = new Map<K, Entry<K, V>>();
