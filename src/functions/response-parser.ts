@@ -12,7 +12,8 @@ export interface ResponseReader {
   end(): void;
 }
 
-const hopByHop = new Set([
+/** Headers that speak of a connection, and so never pass to another. */
+export const hopByHop: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
   "proxy-connection",

@@ -7,7 +7,7 @@ import type { Duplex } from "node:stream";
 import { MayflyError } from "../errors.ts";
 import { invocationHeader } from "../runtime/protocol.js";
 import type { BodyReader, BodySource, Invocation } from "./functions.ts";
-import { ResponseParser } from "./response-parser.ts";
+import { hopByHop, ResponseParser } from "./response-parser.ts";
 
 /** What is sent of an invocation. */
 export type WireRequest = Pick<Invocation, "id" | "method" | "url" | "headers" | "body" | "upgrade">;
@@ -27,19 +27,6 @@ export interface WireReader {
 
 /** `closed`: the guest has gone. `invalid`: it wrote something that is no answer. */
 export type WireBreak = { readonly why: "closed" | "invalid"; readonly message: string };
-
-/** Dropped from requests, since they speak of another connection. */
-const hopByHop = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "expect",
-  invocationHeader,
-]);
 
 const tokenPattern = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const targetPattern = /^[\x21-\x7e\x80-\xff]+$/;
