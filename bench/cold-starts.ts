@@ -107,7 +107,7 @@ function installed(directory: string, handler: string): Plain {
 /** The Function that the build made, as it lies on the node: for what no person could start by hand. */
 function unpackedBundle(mayfly: Mayfly): Plain {
   const bundles = join(mayfly.data, "bundles");
-  for (const name of readdirSync(bundles)) {
+  for (const name of readdirSync(bundles).filter((each) => !each.startsWith("."))) {
     const handler = readdirSync(join(bundles, name)).find((file) => file === "___next_launcher.cjs");
     if (handler !== undefined) {
       const directory = join(bundles, `../plain-${name}`);
