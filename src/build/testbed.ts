@@ -13,6 +13,7 @@ import type { FileTree, FunctionSpec, ProjectSettings, SourceTree } from "../mod
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { openOciSandboxes } from "../sandbox/oci.ts";
 import { openProcessSandboxes } from "../sandbox/process.ts";
+import { noSettings } from "../store/projects.ts";
 import { BuildCaches } from "./build-cache.ts";
 import { CompileCache } from "./compile-cache.ts";
 import { buildLimits, mayflyMounts, runBuild } from "./build.ts";
@@ -55,18 +56,6 @@ export interface Testbed extends AsyncDisposable {
   /** Names left in the scratch directory. */
   leftovers(): Promise<readonly string[]>;
 }
-
-const noSettings: ProjectSettings = {
-  framework: null,
-  buildCommand: null,
-  installCommand: null,
-  outputDirectory: null,
-  rootDirectory: null,
-  nodeVersion: null,
-  devCommand: null,
-  commandForIgnoringBuildStep: null,
-  directoryListing: false,
-};
 
 /** Package managers are fetched once for all test runs. */
 const toolchainDirectory = resolve(import.meta.dirname, "../../node_modules/.cache/mayfly-toolchains");
