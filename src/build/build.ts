@@ -260,7 +260,8 @@ async function buildInSandbox(
     await runSandbox(request, { ...job, installs, reused: places }, lines, scratch);
     if (request.signal.aborted) throw new MayflyError("canceled");
     const place = openDirectory(repository, blobs);
-    const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config });
+    const made = new Set([...reused.values()].flatMap((entry) => Object.keys(entry.outputs)));
+    const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config, reused: made });
     const report = await readReport(openDirectory(scratch, blobs), blobs);
     const traced = new Set(report?.steps.flatMap((step) => step.trace?.inputs ?? []));
     const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, blobs));

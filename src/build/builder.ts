@@ -25,6 +25,8 @@ export interface BuildStep {
   readonly output: string;
   /** The Function is a whole server: it answers every path that no file does, and the project's build runs before it. */
   readonly server: boolean;
+  /** What a `node` step adds to the deployment's routes. Empty for the others, which say it when they are built. */
+  readonly routes: readonly Route[];
   /** As detection gave it (`zeroConfig`, `framework`, `functions`, …). */
   readonly config: Readonly<Record<string, unknown>>;
   readonly functionSettings: FunctionSettings;

@@ -5,8 +5,7 @@
  */
 import { glob, lstat, readFile } from "node:fs/promises";
 import { dirname, join, posix, relative, resolve, sep } from "node:path";
-import { MayflyError, messageOf } from "../errors.ts";
-import type { Route } from "../model.ts";
+import { MayflyError } from "../errors.ts";
 import type { BuildStep } from "./builder.ts";
 import { bundleEdge } from "./edge.ts";
 import { writeFunction } from "./function-directory.ts";
@@ -15,8 +14,7 @@ import { ModulePacker } from "./module-pack.ts";
 import { chooseNodeMajor, type NodeMajor } from "./node-version.ts";
 import { Probes, SourceFiles } from "./source-files.ts";
 import { readStaticConfig } from "./static-config.ts";
-import type { StaticConfig } from "./static-config.ts";
-import { routesOf, type BuildContext, type StepResult } from "./step.ts";
+import type { BuildContext, StepResult } from "./step.ts";
 import { Tracer } from "./trace.ts";
 import { Transpiler, typed } from "./transpile.ts";
 
@@ -57,7 +55,7 @@ export class NodeBuilder {
       maxDuration: maxDuration ?? config.maxDuration,
       regions: regions ?? config.regions,
     });
-    if (runtime === "edge" || runtime === "experimental-edge") await this.#writeEdge(step, entrypoint, limits);
+    if (runtime === "edge" || runtime === "experimental-edge") await this.#writeEdge(step, entrypoint, limits, probes);
     else if (runtime.startsWith("nodejs")) await this.#writeNode(step, entrypoint, source, limits, probes);
     else {
       throw new MayflyError(
@@ -65,14 +63,12 @@ export class NodeBuilder {
         `"${step.entrypoint}" asks for the runtime "${runtime}"; there are "nodejs" and "edge".`,
       );
     }
-    if (isMiddleware) return { routes: [await middlewareRoute(step, config.matcher)], overrides: {} };
-    if (!runtime.startsWith("nodejs")) return { routes: routesOf(step), overrides: {} };
     this.#noteNodeVersion(probes);
-    return { routes: routesOf(step), overrides: {}, trace: probes.toTrace() };
+    return { routes: step.routes, overrides: {}, trace: probes.toTrace() };
   }
 
-  async #writeEdge(step: BuildStep, entrypoint: string, limits: Readonly<Record<string, unknown>>): Promise<void> {
-    const bundle = await bundleEdge(entrypoint, this.#context.repository);
+  async #writeEdge(step: BuildStep, entrypoint: string, limits: Readonly<Record<string, unknown>>, probes: Probes): Promise<void> {
+    const bundle = await bundleEdge(entrypoint, { sources: this.#sources, transpiler: this.#transpiler, probes });
     await writeFunction(this.#context, step.output, bundle.files, {
       runtime: "edge",
       deploymentTarget: "v8-worker",
@@ -135,6 +131,7 @@ export class NodeBuilder {
       probes.input(path);
       await this.#transpiler.noteSettings(path, probes);
       const transpiled = await this.#transpiler.transpile(path).catch(() => null);
+      if (transpiled?.hasAliases === true) probes.anyName();
       if (transpiled === null) files.set(this.#bundlePath(path), path);
       else files.set(this.#bundlePath(transpiled.path), { data: transpiled.code, executable: false });
       // Its `type` decides how Node reads the file, in the bundle as in the project.
@@ -178,19 +175,6 @@ export class NodeBuilder {
   #bundlePath(path: string): string {
     return relative(this.#context.repository, path).replaceAll(sep, "/");
   }
-}
-
-/** Runs after vercel.json's redirects and headers and before every file, for the paths that it asks for. */
-async function middlewareRoute(step: BuildStep, matcher: StaticConfig["matcher"]): Promise<Route> {
-  const { getRegExpFromMatchers } = await import("@vercel/build-utils");
-  let src: string;
-  try {
-    src = getRegExpFromMatchers(matcher as string | string[] | undefined);
-  } catch (error) {
-    throw new MayflyError("BUILD_FAILED", `"${step.entrypoint}": its config.matcher cannot be understood: ${messageOf(error)}`);
-  }
-  const middlewareRawSrc = matcher === undefined ? [] : [matcher].flat();
-  return { src, middlewareRawSrc, middlewarePath: step.output, continue: true, override: true };
 }
 
 function defined(record: Readonly<Record<string, unknown>>): Record<string, unknown> {

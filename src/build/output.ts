@@ -40,6 +40,8 @@ export interface OutputOptions {
   readonly rootDirectory: string;
   readonly blobs: BlobStore;
   readonly config: Config;
+  /** Output paths that are taken from an earlier build: routes may name them. */
+  readonly reused?: ReadonlySet<string>;
 }
 
 const configBytesMax = 16 * 1024 * 1024;
@@ -58,6 +60,7 @@ class OutputReader {
   readonly #files: OutputFiles;
   readonly #blobs: BlobStore;
   readonly #config: Config;
+  readonly #reused: ReadonlySet<string>;
   /** `.vercel/output` in the repository. */
   readonly #root: string;
   readonly #warnings: string[] = [];
@@ -73,6 +76,7 @@ class OutputReader {
     this.#files = new OutputFiles(options.place, options.blobs);
     this.#blobs = options.blobs;
     this.#config = options.config;
+    this.#reused = options.reused ?? new Set();
     this.#root = posix.join(options.rootDirectory, outputDirectory);
   }
 
@@ -168,7 +172,7 @@ class OutputReader {
         );
     }
     for (const path of middleware) {
-      if (this.#outputs.get(path)?.kind !== "middleware")
+      if (this.#outputs.get(path)?.kind !== "middleware" && !this.#reused.has(path))
         throw invalid(`config.json: a route names the middleware "${path}", which the build does not have.`);
     }
     // Without a Function the fallback is all that there will ever be.

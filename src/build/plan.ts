@@ -11,9 +11,8 @@ import type { BuildStep, FunctionSettings, PlannedJob, SiteSettings } from "./bu
 import { outputDirectory as outputRoot } from "./builder.ts";
 import { planInstalls } from "./install-plan.ts";
 import { openProject } from "./project.ts";
-import { mergeStepRoutes } from "./routes.ts";
+import { mergeStepRoutes, middlewareRoute, serverRoutes } from "./routes.ts";
 import { buildScripts } from "./script.ts";
-import { routesOf } from "./step.ts";
 import type { Project } from "./project.ts";
 import { findServer, isPlainServer } from "./server-entry.ts";
 import { checkVercelJson, noVercelJson, parseVercelJson } from "./vercel-json.ts";
@@ -105,7 +104,7 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
   const user = vercelJson.routes;
   const routes = await mergeStepRoutes(
     { user, detected: detected.routes },
-    steps.filter((step) => step.builder === "node").map((step) => ({ step, routes: routesOf(step) })),
+    steps.map((step) => ({ step, routes: step.routes })),
   );
   const job =
     steps.length === 0
@@ -362,14 +361,17 @@ async function toStep(
   functions: Readonly<Record<string, FunctionEntry>>,
 ): Promise<BuildStep> {
   const { use, version, src, config } = builder;
-  const base = { use: "", useVersion: "", entrypoint: src, output: "", server: false, config, functionSettings: {} };
+  const base = { use: "", useVersion: "", entrypoint: src, output: "", server: false, routes: [], config, functionSettings: {} };
   if (use === "@vercel/node") {
     const output = config["zeroConfig"] === true ? src.slice(0, -extname(src).length) : src;
-    return { ...base, builder: "node", output, functionSettings: settingsOf(src, functions) };
+    const isMiddleware = config["middleware"] === true;
+    const routes = isMiddleware ? [await middlewareRoute(src, output, (await project.read(src)).toString("utf8"))] : [];
+    return { ...base, builder: "node", output, routes, functionSettings: settingsOf(src, functions) };
   }
   if (serverBuilders.includes(use)) {
     const entrypoint = await findServer(project, packageJson, use.slice("@vercel/".length));
-    return { ...base, builder: "node", entrypoint, output: "index", server: true, functionSettings: settingsOf(entrypoint, functions) };
+    const functionSettings = settingsOf(entrypoint, functions);
+    return { ...base, builder: "node", entrypoint, output: "index", server: true, routes: serverRoutes, functionSettings };
   }
   if (use === "@vercel/static-build") return { ...base, builder: "script" };
   if (ownBuilders.includes(use)) return { ...base, builder: "vercel", use };

@@ -154,6 +154,58 @@ test("links: what they lead to matters, and they themselves", async () => {
   assert.deepEqual(await rebuilt(files, { ...files, "packages/two/x.js": "module.exports = 3;" }), []);
 });
 
+const edge: Files = {
+  "package.json": json({ name: "x" }),
+  "middleware.ts":
+    'import { seen } from "./lib/seen";\nexport const config = { matcher: "/a" };\nexport default () => new Response(seen);\n',
+  "api/e.ts": 'import { x } from "../lib/x.js";\nexport const config = { runtime: "edge" };\nexport default () => new Response(x);\n',
+  "api/f.js": 'import add from "../lib/add.wasm?module";\nexport const runtime = "edge";\nexport default () => new Response(typeof add);\n',
+  "api/plain.js": `const x = 1; ${handler}`,
+  "lib/x.ts": 'import { y } from "./y";\nexport const x = `${y}!`;\n',
+  "lib/y/index.js": 'export const y = "y";',
+  "lib/seen.ts": 'export const seen = "seen";',
+  "lib/add.wasm": "\0asm",
+};
+const edgeCases: readonly (readonly [what: string, second: Files, anew: readonly string[]])[] = [
+  ["nothing changed", edge, []],
+  ["a static file is added", { ...edge, "index.html": "" }, []],
+  ["an Edge Function is edited", { ...edge, "api/e.ts": `${String(edge["api/e.ts"])}//` }, ["api/e.ts"]],
+  ["what an Edge Function imports is edited", { ...edge, "lib/y/index.js": 'export const y = "z";' }, ["api/e.ts"]],
+  ["a file comes that is found first", { ...edge, "lib/y.ts": 'export const y = "first";' }, ["api/e.ts"]],
+  ["WebAssembly is edited", { ...edge, "lib/add.wasm": "\0asm2" }, ["api/f.js"]],
+  ["what the middleware imports is edited", { ...edge, "lib/seen.ts": 'export const seen = "other";' }, ["middleware.ts"]],
+  ["the middleware's paths are edited", { ...edge, "middleware.ts": String(edge["middleware.ts"]).replace("/a", "/b") }, ["middleware.ts"]],
+  ["the middleware is removed", without(edge, "middleware.ts"), []],
+  [
+    "tsconfig.json comes",
+    { ...edge, "tsconfig.json": json({ compilerOptions: { target: "es2021" } }) },
+    ["api/e.ts", "api/f.js", "api/plain.js", "middleware.ts"],
+  ],
+];
+for (const [what, second, anew] of edgeCases) {
+  test(`at the Edge, ${what}: ${anew.length === 0 ? "nothing" : anew.join(", ")} is built`, async () => {
+    assert.deepEqual((await rebuilt(edge, second)).sort(), [...anew].sort());
+  });
+}
+
+test("at the Edge: names that tsconfig.json leads elsewhere, links, and modules that are not there", async () => {
+  const files: Files = {
+    "tsconfig.json": json({ compilerOptions: { baseUrl: ".", paths: { "@/*": ["./lib/*"] } } }),
+    "api/e.ts": 'import { z } from "@/z";\nexport const config = { runtime: "edge" };\nexport default () => new Response(z);\n',
+    "api/l.js": 'import { x } from "../shared/x";\nexport const config = { runtime: "edge" };\nexport default () => new Response(x);\n',
+    "api/o.js":
+      'let o = 1;\ntry { o = require("../lib/maybe"); } catch {}\nexport const config = { runtime: "edge" };\nexport default () => new Response(o);\n',
+    "lib/z.js": 'export const z = "z";',
+    shared: { link: "packages/one" },
+    "packages/one/x.js": "export const x = 1;",
+    "packages/two/x.js": "export const x = 2;",
+  };
+  assert.deepEqual(await rebuilt(files, files), []);
+  assert.deepEqual(await rebuilt(files, { ...files, "lib/z.ts": 'export const z = "typed";' }), ["api/e.ts"]);
+  assert.deepEqual(await rebuilt(files, { ...files, shared: { link: "packages/two" } }), ["api/l.js"]);
+  assert.ok((await rebuilt(files, { ...files, "lib/maybe.js": "module.exports = 2;" })).includes("api/o.js"));
+});
+
 test("when all is re-used no sandbox is made; what is gone from the store is built again", async () => {
   const first = await firstBuild(project, {});
   const create = bed.sandboxes.create.bind(bed.sandboxes);

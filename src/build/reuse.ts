@@ -211,7 +211,7 @@ export function makeRecord(facts: RecordFacts): BuildRecord | null {
     }
     const trace = report?.steps[index]?.trace;
     const output = outputs[step.output];
-    const spec = output?.kind === "function" ? functions[output.functionId] : undefined;
+    const spec = output !== undefined && "functionId" in output ? functions[output.functionId] : undefined;
     if (trace === undefined || trace === null || output === undefined || spec === undefined) continue;
     // What the build itself has made or changed says nothing about the next one.
     if (!trace.inputs.every((path) => facts.unchanged.has(path))) continue;

@@ -91,6 +91,11 @@ export class Probes {
     this.#anyName = true;
   }
 
+  /** What is installed matters. */
+  installed(): void {
+    this.#installed = true;
+  }
+
   /** All of another's. */
   add(other: Probes): void {
     for (const path of other.#inputs) this.#inputs.add(path);

@@ -20,13 +20,8 @@ export interface StepResult {
   readonly site?: SiteSettings;
   /** The step wrote the whole of `.vercel/output` itself, `config.json` too. */
   readonly complete?: boolean;
-  /** What the output depends on; absent: it is built anew each time. Its routes and overrides must then be those of `routesOf`. */
+  /** What the output depends on; absent: it is built anew each time. It then adds the step's own routes and no overrides. */
   readonly trace?: StepTrace;
 }
 
 export type RunStep = (step: BuildStep, context: BuildContext) => Promise<StepResult>;
-
-/** Routes of a step that yields one Function: a server answers whatever no file does. */
-export function routesOf(step: BuildStep): readonly Route[] {
-  return step.server ? [{ handle: "filesystem" }, { src: "^/(.*)$", dest: "/" }] : [];
-}

@@ -16,10 +16,10 @@ interface Closure {
 }
 
 /** In the project's own code: files may be chosen by a name that is computed, or a directory be read. */
-const choosesByName =
+export const choosesByName =
   /\b(?:__dirname|__filename|import\.meta|cwd|readFile\w*|createReadStream|readdir\w*|opendir\w*|createRequire|getBuiltinModule|dlopen|Worker|fork|spawn\w*|exec\w*)\b|\brequire\b(?!\s*\(\s*(?:"[^"\n]*"|'[^'\n]*')\s*\))|\bimport\s*\((?!\s*(?:"[^"\n]*"|'[^'\n]*')\s*[),])/;
 
-const isInstalled = (path: string): boolean => path.includes(`${sep}node_modules${sep}`);
+export const isInstalled = (path: string): boolean => path.includes(`${sep}node_modules${sep}`);
 
 export class Tracer {
   readonly #files: SourceFiles;

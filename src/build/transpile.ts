@@ -52,10 +52,13 @@ export class Transpiler {
     return this.#scope(dirname(path));
   }
 
-  /** Notes what decides how a file is transpiled: which package.json and tsconfig.json are near it, and where none is. */
-  async noteSettings(path: string, probes: Probes): Promise<void> {
-    if (path.includes("/node_modules/")) return;
-    for (const name of typed.test(path) || /\.jsx?$/.test(path) ? ["package.json", "tsconfig.json"] : ["package.json"]) {
+  /**
+   * Notes what decides how a file is transpiled: which package.json and tsconfig.json are near it, and where none is.
+   * @returns the tsconfig.json that holds for it
+   */
+  async noteSettings(path: string, probes: Probes): Promise<Tsconfig | undefined> {
+    if (path.includes("/node_modules/")) return undefined;
+    for (const name of /\.[cm]?[jt]sx?$/.test(path) ? ["package.json", "tsconfig.json"] : ["package.json"]) {
       for (let directory = dirname(path); ; directory = dirname(directory)) {
         const candidate = join(directory, name);
         if (this.#files.stat(candidate)?.isFile() === true) {
@@ -69,7 +72,7 @@ export class Transpiler {
     const tsconfig = await this.#tsconfig(dirname(path));
     for (const file of tsconfig?.files ?? []) probes.input(file);
     for (const file of tsconfig?.absent ?? []) probes.absent(file);
-    if ((await this.transpile(path).catch(() => null))?.hasAliases === true) probes.anyName();
+    return tsconfig;
   }
 
   async #transpile(path: string): Promise<Transpiled | null> {

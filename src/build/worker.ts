@@ -17,7 +17,7 @@ import type { Route } from "../model.ts";
 import { outputDirectory } from "./builder.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, SiteSettings, StepReport } from "./builder.ts";
 import { mergeStepRoutes } from "./routes.ts";
-import { routesOf, type BuildContext, type StepResult } from "./step.ts";
+import type { BuildContext, StepResult } from "./step.ts";
 
 /** Authorities that the machine trusts; package managers bring their own list otherwise. */
 const authorities = "/etc/ssl/certs/ca-certificates.crt";
@@ -104,7 +104,7 @@ async function runSteps(context: BuildContext, reused: readonly number[]): Promi
   };
   for (const index of reused) {
     const step = steps[index]!;
-    done.set(step, { step, result: { routes: routesOf(step), overrides: {} }, ms: 0 });
+    done.set(step, { step, result: { routes: step.routes, overrides: {} }, ms: 0 });
   }
   const remaining = steps.filter((step) => !done.has(step));
   for (const step of remaining) {
