@@ -507,7 +507,15 @@ export const knobs = {
     unit: "bytes",
     min: 16 * MB,
     max: 1_048_576 * MB,
-    doc: "Disk of one build: source, packages, output. One that takes more is ended.",
+    doc: "Disk of one build: source, packages, output. One that takes more is ended; no file may become larger, sparse ones included.",
+  },
+  buildFilesMax: {
+    type: "number",
+    default: 1_000_000,
+    unit: "files",
+    min: 1000,
+    max: 100_000_000,
+    doc: "Files, directories and links of one build: source, packages, output. One that makes more is ended.",
   },
   buildCacheBytesMax: {
     type: "number",

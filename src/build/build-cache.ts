@@ -7,11 +7,12 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { lstat, mkdir, readdir, readFile, realpath, rename, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdir, readdir, readFile, realpath, rename, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import type { Digest } from "../model.ts";
 import { guestPaths } from "./builder.ts";
+import { bytesOf, isRealDirectory, removeTree } from "./scratch.ts";
 
 export interface BuildCachesOptions {
   /** Made when needed; on the file system of the builds' scratch directories. */
@@ -70,7 +71,7 @@ export class BuildCaches {
       } catch {
         // The next one may have something.
       } finally {
-        await rm(held, { recursive: true, force: true });
+        await removeTree(held);
       }
     }
     return null;
@@ -87,15 +88,16 @@ export class BuildCaches {
         await rename(join(place.repository, path), join(held, "files", name));
         places[name] = path;
       }
-      await rename(join(place.scratch, downloads), join(held, "downloads")).catch(() => {});
+      const fetched = join(place.scratch, downloads);
+      if (await isRealDirectory(fetched)) await rename(fetched, join(held, "downloads"));
       let bytes = await bytesOf(held);
       if (bytes > this.#options.laneBytesMax) {
         // What is fetched again most easily.
-        await rm(join(held, "downloads"), { recursive: true, force: true });
+        await removeTree(join(held, "downloads"));
         bytes = await bytesOf(held);
       }
       const target = this.#laneDirectory(projectId, lane);
-      await rm(target, { recursive: true, force: true });
+      await removeTree(target);
       if (bytes > this.#options.laneBytesMax) return;
       await writeFile(join(held, "meta.json"), JSON.stringify({ install, places, bytes } satisfies Meta));
       await mkdir(dirname(target), { recursive: true, mode: 0o700 });
@@ -104,7 +106,7 @@ export class BuildCaches {
     } catch {
       // The next build begins from nothing.
     } finally {
-      await rm(held, { recursive: true, force: true }).catch(() => {});
+      await removeTree(held).catch(() => {});
     }
   }
 
@@ -126,7 +128,7 @@ export class BuildCaches {
     let bytes = found.reduce((sum, lane) => sum + lane.bytes, 0);
     for (const lane of found.sort((a, b) => a.usedAt - b.usedAt)) {
       if (bytes <= this.#options.bytesMax) return;
-      await rm(lane.path, { recursive: true, force: true });
+      await removeTree(lane.path);
       bytes -= lane.bytes;
     }
   }
@@ -189,15 +191,6 @@ async function cacheDirectoriesOf(slug: string | null): Promise<readonly string[
   const pattern = frameworkList.find((framework) => framework.slug === slug)?.cachePattern?.replace(/\/\*\*$/, "") ?? "";
   const alternatives = /^\{([^{}]+)\}$/.exec(pattern)?.[1]?.split(",") ?? [pattern];
   return alternatives.filter((path) => /^[\w.-]+(?:\/[\w.-]+)*$/.test(path) && !path.split("/").includes(".."));
-}
-
-/** As the disk counts; a file with several names once. */
-export async function bytesOf(directory: string): Promise<number> {
-  // A file that vanishes while it is counted makes `du` fail after it has counted the rest.
-  const { stdout } = await promisify(execFile)("du", ["-s", "--block-size=1", "--", directory], { timeout: copyMsMax }).catch(
-    (error: { stdout?: string }) => ({ stdout: error.stdout ?? "" }),
-  );
-  return Number.parseInt(stdout, 10) || 0;
 }
 
 async function exists(path: string): Promise<boolean> {

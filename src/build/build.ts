@@ -3,13 +3,11 @@
  * end. Invariants: nothing a build wrote is read before its last process is gone; the scratch directory is removed in
  * every case; the platform's own environment never reaches a build.
  */
-import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdir, rm, statfs } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -18,7 +16,7 @@ import type { ErrorCode } from "../errors.ts";
 import type { Deployment, Digest, EntrypointReport, FunctionSpec, Output, Route, SourceTree } from "../model.ts";
 import { randomId } from "../names.ts";
 import type { Sandbox, SandboxDriver, SandboxMount, SandboxSpec } from "../sandbox/sandbox.ts";
-import { bytesOf, type BuildCaches } from "./build-cache.ts";
+import type { BuildCaches } from "./build-cache.ts";
 import { guestPaths } from "./builder.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
 import { npm } from "./install-plan.ts";
@@ -39,6 +37,7 @@ import {
   type BuildRecord,
   type RecordEntry,
 } from "./reuse.ts";
+import { isRealDirectory, removeTree, watchDisk, withFileLimit } from "./scratch.ts";
 import { writeSource } from "./source.ts";
 import type { Toolchains } from "./toolchain.ts";
 
@@ -108,9 +107,6 @@ export const mayflyMounts: readonly SandboxMount[] = ["src", "node_modules", "pa
 }));
 const messageBytesMax = 65_536;
 const reportBytesMax = 64 * 1024 * 1024;
-const diskCheckMs = 500;
-/** After so many looks at the free space a build is counted in any case. */
-const diskChecksMax = 20;
 /** After a sandbox's end its last lines may take so long to arrive. */
 const lastLinesMs = 2000;
 /** Codes that a worker may end with; any other is taken as BUILD_FAILED. */
@@ -259,6 +255,9 @@ async function buildInSandbox(
     const places = job.steps.flatMap((step, index) => (reused.has(step) ? [index] : []));
     await runSandbox(request, { ...job, installs, reused: places }, lines, scratch);
     if (request.signal.aborted) throw new MayflyError("canceled");
+    if (!(await isRealDirectory(repository))) {
+      throw new MayflyError("BUILD_OUTPUT_INVALID", "The build has put something else in the place of its source directory.");
+    }
     const place = openDirectory(repository, blobs);
     const made = new Set([...reused.values()].flatMap((entry) => Object.keys(entry.outputs)));
     const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config, reused: made });
@@ -270,7 +269,8 @@ async function buildInSandbox(
     return { parts, report, unchanged, readsProject };
   } finally {
     const lane = reuse?.laneToWrite ?? null;
-    if (lane !== null && isSourceWritten) await reuse!.caches.keep(deployment.projectId, lane, kept, installed);
+    if (lane !== null && isSourceWritten && (await isRealDirectory(repository)))
+      await reuse!.caches.keep(deployment.projectId, lane, kept, installed);
     await removeTree(scratch);
   }
 }
@@ -337,13 +337,13 @@ async function runSandbox(
   if (signal.aborted) throw new MayflyError("canceled");
   const sandbox = await sandboxes.create({
     purpose: "build",
-    argv: [
+    argv: withFileLimit(config.buildDiskBytesMax, [
       "/var/lang/bin/node",
       `${guestPaths.mayfly}/src/build/worker-start.js`,
       compiled === null ? "" : guestPaths.compiled,
       guestPaths.repository,
       guestPaths.report,
-    ],
+    ]),
     env: {
       PATH: [
         ...managers.map((manager) => `${guestPaths.toolchains}/${manager.name}/bin`),
@@ -387,7 +387,7 @@ async function supervise(sandbox: Sandbox, job: BuildJob, request: BuildRequest,
   const stopClock = clock.after(config.buildTimeoutMs, () => {
     reject(new MayflyError("BUILD_TIMEOUT", `The build took longer than ${Math.round(config.buildTimeoutMs / 1000)} s.`));
   });
-  const stopDisk = watchDisk(request, scratch, reject);
+  const stopDisk = watchDisk({ directory: scratch, clock, config, onOver: reject });
   if (signal.aborted) cancel();
   void explainEnd(sandbox, config).then(reject);
   receive(sandbox.control, resolve, reject);
@@ -438,38 +438,6 @@ function parseMessage(line: string): BuildMessage {
   throw new Error("unknown message");
 }
 
-/**
- * A build may fill its share of the disk, and never the disk that everything else needs. The disk's free space is looked
- * at often; what the build itself takes is counted when it could have passed its limit since, and now and then.
- */
-function watchDisk(request: BuildRequest, scratch: string, reject: (error: Error) => void): () => void {
-  const { clock, config } = request;
-  let stop = (): void => {};
-  let stopped = false;
-  let counted = { bytes: 0, free: Number.POSITIVE_INFINITY, checks: diskChecksMax };
-  const check = async (): Promise<void> => {
-    const { bavail, bsize } = await statfs(scratch);
-    const free = bavail * bsize;
-    if (stopped) return;
-    if (free < config.diskFreeBytesMin) return reject(new MayflyError("disk_full", "The build filled the server's disk."));
-    if (counted.free - free >= config.buildDiskBytesMax - counted.bytes || counted.checks++ >= diskChecksMax) {
-      counted = { bytes: await bytesOf(scratch), free, checks: 0 };
-    }
-    if (stopped) return;
-    if (counted.bytes <= config.buildDiskBytesMax) return schedule();
-    const limit = `${Math.round(config.buildDiskBytesMax / 2 ** 20)} MB`;
-    reject(new MayflyError("BUILD_OUT_OF_DISK", `The build took more than ${limit} of disk.`));
-  };
-  const schedule = (): void => {
-    stop = clock.after(diskCheckMs, () => void check().catch(schedule));
-  };
-  schedule();
-  return () => {
-    stopped = true;
-    stop();
-  };
-}
-
 /** Those of the installs, and npm for scripts. */
 function managersOf(job: PlannedJob): readonly PackageManager[] {
   const managers = new Map<string, PackageManager>();
@@ -508,15 +476,4 @@ export function buildEnvironment(request: BuildRequest): Readonly<Record<string,
     YARN_NODE_LINKER: "node-modules",
     ...(registry === "" ? {} : { npm_config_registry: registry, YARN_NPM_REGISTRY_SERVER: registry, YARN_REGISTRY: registry }),
   };
-}
-
-/** Also when a build took the rights off its own directories, or nested them deeper than a path can say: `rm` walks. */
-export async function removeTree(directory: string): Promise<void> {
-  try {
-    await rm(directory, { recursive: true, force: true, maxRetries: 3 });
-  } catch {
-    const run = promisify(execFile);
-    await run("chmod", ["-R", "u+rwX", "--", directory]).catch(() => {});
-    await run("rm", ["-rf", "--", directory]);
-  }
 }

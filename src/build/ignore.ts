@@ -7,15 +7,16 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MayflyError } from "../errors.ts";
 import { randomId } from "../names.ts";
-import { buildEnvironment, buildLimits, removeTree, type BuildRequest } from "./build.ts";
+import { buildEnvironment, buildLimits, type BuildRequest } from "./build.ts";
 import { guestPaths } from "./builder.ts";
 import { LogLines } from "./log-lines.ts";
+import { removeTree, watchDisk, withFileLimit } from "./scratch.ts";
 import { writeSource } from "./source.ts";
 
 /** Its last lines may take so long to arrive. */
 const lastLinesMs = 2000;
 
-/** @throws MayflyError BUILD_TIMEOUT, sandbox_unavailable, disk_full; canceled when the signal aborts */
+/** @throws MayflyError BUILD_TIMEOUT, BUILD_OUT_OF_DISK, sandbox_unavailable, disk_full; canceled when the signal aborts */
 export async function isIgnored(request: BuildRequest, command: string): Promise<boolean> {
   const { plan, tree, blobs, config, deployment, sandboxes, signal, clock } = request;
   const secrets = [...Object.values(request.env), ...Object.values(request.buildEnv)];
@@ -30,7 +31,7 @@ export async function isIgnored(request: BuildRequest, command: string): Promise
     lines.system(`Running the ignored build step: ${command}`);
     const sandbox = await sandboxes.create({
       purpose: "build",
-      argv: ["/bin/sh", "-c", command],
+      argv: withFileLimit(config.buildDiskBytesMax, ["/bin/sh", "-c", command]),
       env: {
         ...buildEnvironment(request),
         PATH: "/var/lang/bin:/usr/local/bin:/usr/bin:/bin",
@@ -48,6 +49,7 @@ export async function isIgnored(request: BuildRequest, command: string): Promise
     const release = clock.after(config.buildTimeoutMs, () =>
       reject(new MayflyError("BUILD_TIMEOUT", `The ignored build step took longer than ${config.buildTimeoutMs} ms.`)),
     );
+    const stopDisk = watchDisk({ directory: scratch, clock, config, onOver: reject });
     const cancel = () => reject(new MayflyError("canceled"));
     signal.addEventListener("abort", cancel, { once: true });
     try {
@@ -55,6 +57,7 @@ export async function isIgnored(request: BuildRequest, command: string): Promise
       return exitCode === 0;
     } finally {
       release();
+      stopDisk();
       signal.removeEventListener("abort", cancel);
       await sandbox.destroy();
       await Promise.race([output, sleep(lastLinesMs, undefined, { ref: false })]);

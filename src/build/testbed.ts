@@ -11,7 +11,7 @@ import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import type { FileTree, FunctionSpec, ProjectSettings, SourceTree } from "../model.ts";
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
-import { openOciSandboxes } from "../sandbox/oci.ts";
+import { openOciSandboxes, whyNoOci } from "../sandbox/oci.ts";
 import { openProcessSandboxes } from "../sandbox/process.ts";
 import { noSettings } from "../store/projects.ts";
 import { BuildCaches } from "./build-cache.ts";
@@ -76,12 +76,13 @@ export async function hasRegistry(): Promise<boolean> {
   }
 }
 
-export async function openTestbed(): Promise<Testbed> {
+/** @param strongest in the strongest sandboxes that work here, and not in those that every machine has */
+export async function openTestbed({ strongest = false } = {}): Promise<Testbed> {
   const data = await mkdtemp(join(tmpdir(), "mayfly-build-"));
   const blobs = openDiskBlobs({ directory: join(data, "blobs") });
   const options = { dataDirectory: data, nodeBinary: process.execPath, networkAllow: [] };
   // MAYFLY_SANDBOX=oci runs the same tests in real sandboxes.
-  const isOci = loadConfig({}, process.env).sandbox === "oci";
+  const isOci = loadConfig({}, process.env).sandbox === "oci" || (strongest && (await whyNoOci(options)) === null);
   const sandboxes: SandboxDriver = isOci ? await openOciSandboxes(options) : await openProcessSandboxes(options);
   const workRoot = join(data, "builds");
   const compileCache = new CompileCache({
