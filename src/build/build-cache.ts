@@ -11,6 +11,7 @@ import { lstat, mkdir, readdir, readFile, realpath, rename, writeFile } from "no
 import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import type { Digest } from "../model.ts";
+import { builderCacheDirectory } from "./builder-cache.ts";
 import { guestPaths } from "./builder.ts";
 import { bytesOf, isRealDirectory, removeTree } from "./scratch.ts";
 
@@ -175,7 +176,7 @@ async function findKept({ repository, rootDirectory, framework }: BuildPlace): P
     }
   };
   await walk("", 0);
-  for (const directory of [".vercel/cache", ...(await cacheDirectoriesOf(framework))]) {
+  for (const directory of [".vercel/cache", builderCacheDirectory, ...(await cacheDirectoriesOf(framework))]) {
     const path = rootDirectory === "" ? directory : `${rootDirectory}/${directory}`;
     const target = join(repository, path);
     const isReal = (await realpath(target).catch(() => "")) === join(await realpath(repository), path);

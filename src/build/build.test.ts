@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import type { FunctionSpec } from "../model.ts";
@@ -502,6 +502,24 @@ for (const [name, lock] of managers) {
     );
   });
 }
+
+test("directories install side by side, with their names before their lines", { skip }, async () => {
+  const own = { "package.json": wantsMs, "package-lock.json": npmLock, "a.js": usesMs };
+  const names = ["one", "two"];
+  const files = names.flatMap((name) => Object.entries(own).map(([path, text]) => [`api/${name}/${path}`, text]));
+  const result = await bed.build({ "package.json": "{}", ...Object.fromEntries(files) });
+  for (const name of names) {
+    const bundle = Object.keys(await bed.bundle(functionAt(result, `api/${name}/a`)));
+    assert.ok(bundle.includes(`api/${name}/node_modules/ms/index.js`), bundle.join(" "));
+  }
+  const begun = result.log.findLastIndex((line) => line.startsWith("Installing dependencies in api/"));
+  const ended = result.log.findIndex((line) => line.startsWith("Installed in api/"));
+  if (availableParallelism() > 1) assert.ok(begun < ended, result.log.join("\n"));
+  assert.ok(
+    names.every((name) => result.log.some((line) => line.startsWith(`[api/${name}] `))),
+    result.log.join("\n"),
+  );
+});
 
 test("npm installs without a lock file, in TypeScript and as a module", { skip }, async () => {
   const result = await bed.build({

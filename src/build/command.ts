@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
+import { StringDecoder } from "node:string_decoder";
 import { MayflyError } from "../errors.ts";
 
 const tailCharsMax = 8192;
@@ -15,9 +16,10 @@ export interface CommandEnd {
 
 /**
  * @param argv program, looked up in PATH and in `node_modules/.bin` from `cwd` up to `top`, and its arguments
+ * @param prefix of each line in the log, where several run at once; with one, lines are shown when they are whole
  * @throws MayflyError BUILD_FAILED when it cannot be started, BUILD_OUT_OF_MEMORY when it was killed
  */
-export async function runCommand(argv: readonly [string, ...string[]], cwd: string, top: string): Promise<CommandEnd> {
+export async function runCommand(argv: readonly [string, ...string[]], cwd: string, top: string, prefix = ""): Promise<CommandEnd> {
   const [program, ...args] = argv;
   const env = { ...process.env, PATH: [...binDirectories(cwd, top), process.env["PATH"] ?? ""].join(delimiter) };
   const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
@@ -26,8 +28,9 @@ export async function runCommand(argv: readonly [string, ...string[]], cwd: stri
     [child.stdout, process.stdout],
     [child.stderr, process.stderr],
   ] as const) {
+    const show = prefix === "" ? (chunk: Buffer) => void to.write(chunk) : prefixLines(to, prefix);
     from.on("data", (chunk: Buffer) => {
-      to.write(chunk);
+      show(chunk);
       tail = (tail + chunk.toString("utf8")).slice(-tailCharsMax);
     });
   }
@@ -45,6 +48,17 @@ export async function runCommand(argv: readonly [string, ...string[]], cwd: stri
 /** The project's own command, run by `sh -c` as Vercel does: it is the project's code, in the project's sandbox. */
 export function runShell(command: string, cwd: string, top: string): Promise<CommandEnd> {
   return runCommand(["sh", "-c", command], cwd, top);
+}
+
+/** What is left without an end of line is shown when the next one comes; package managers leave none. */
+function prefixLines(to: NodeJS.WriteStream, prefix: string): (chunk: Buffer) => void {
+  const decoder = new StringDecoder("utf8");
+  let rest = "";
+  return (chunk) => {
+    const lines = (rest + decoder.write(chunk)).split("\n");
+    rest = lines.pop()!.slice(-tailCharsMax);
+    for (const line of lines) to.write(`${prefix}${line}\n`);
+  };
 }
 
 function binDirectories(cwd: string, top: string): string[] {

@@ -1,6 +1,7 @@
-/** Installs dependencies inside the sandbox, with the package manager that the plan chose. */
+/** Installs dependencies inside the sandbox, with the package managers that the plan chose: directories side by side. */
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { basename, join } from "node:path";
 import { MayflyError } from "../errors.ts";
 import type { InstallStep, PackageManagerName } from "./builder.ts";
@@ -57,8 +58,29 @@ export async function findInstallScripts(repository: string): Promise<readonly s
   return [...names];
 }
 
-/** @throws MayflyError INSTALL_FAILED */
-export async function installDependencies(install: InstallStep, repository: string): Promise<void> {
+/**
+ * Installs in all of the directories, as many at once as there are processors. The project's own command goes first, alone: it
+ * may install in other directories too. All of them are ended when this fails.
+ * @throws MayflyError INSTALL_FAILED, of the first that failed
+ */
+export async function installAll(installs: readonly InstallStep[], repository: string): Promise<void> {
+  for (const install of installs) if (install.command !== null) await installDependencies(install, repository, "");
+  const remaining = installs.filter((install) => install.command === null);
+  // Yarn 1 must not share its cache between two that run.
+  const [alone, free] = [remaining.filter(isYarnClassic), remaining.filter((install) => !isYarnClassic(install))];
+  const lines = [alone, ...free.map((install) => [install])].filter((line) => line.length > 0).values();
+  const prefixOf = ({ directory }: InstallStep): string => (remaining.length < 2 ? "" : `[${directory === "" ? "." : directory}] `);
+  const work = async (): Promise<void> => {
+    for (const line of lines) for (const install of line) await installDependencies(install, repository, prefixOf(install));
+  };
+  const ends = await Promise.allSettled(Array.from({ length: availableParallelism() }, work));
+  const failure = ends.find((end) => end.status === "rejected");
+  if (failure !== undefined) throw failure.reason;
+}
+
+const isYarnClassic = ({ manager }: InstallStep): boolean => manager.name === "yarn";
+
+async function installDependencies(install: InstallStep, repository: string, prefix: string): Promise<void> {
   if (install.done === true) {
     console.log(`Dependencies${install.directory === "" ? "" : ` in ${install.directory}`} are those of an earlier build`);
     return;
@@ -69,7 +91,7 @@ export async function installDependencies(install: InstallStep, repository: stri
   const where = install.directory === "" ? "" : ` in ${install.directory}`;
   console.log(`Installing dependencies${where}: ${label}`);
   const started = performance.now();
-  const end = install.command === null ? await runCommand(argv, cwd, repository) : await runShell(install.command, cwd, repository);
+  const end = install.command === null ? await runCommand(argv, cwd, repository, prefix) : await runShell(install.command, cwd, repository);
   if (end.exitCode !== 0) {
     const hint = mismatch.test(end.tail) ? " The lock file does not fit package.json: install on your machine and deploy again." : "";
     throw new MayflyError("INSTALL_FAILED", `"${label}"${where} ended with ${end.signal ?? `exit code ${end.exitCode}`}.${hint}`);

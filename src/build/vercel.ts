@@ -8,6 +8,7 @@ import type { EdgeFunction, FileBlob, FileFsRef, Lambda, Prerender } from "@verc
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import type { BuildStep, SiteSettings } from "./builder.ts";
+import { keepBuilderCache, restoreBuilderCache } from "./builder-cache.ts";
 import { loadBuilder } from "./builder-package.ts";
 import { linkFunction, writeFunction } from "./function-directory.ts";
 import type { MadeFile } from "./function-directory.ts";
@@ -31,6 +32,8 @@ interface AnyOutput {
 interface AnyBuilder {
   readonly version: number;
   build(options: Readonly<Record<string, unknown>>): Promise<AnyResult>;
+  /** Which files its next build is to find. */
+  prepareCache?(options: Readonly<Record<string, unknown>>): Promise<unknown>;
 }
 interface AnyResult {
   readonly output?: Readonly<Record<string, AnyOutput>> | AnyOutput;
@@ -49,30 +52,36 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
   const { glob } = await import("@vercel/build-utils");
   const { work, repository, job } = context;
   const { settings } = job;
+  // What ours and Vercel's own keep is in the build cache as it lies.
+  const isFetched = step.useVersion !== "";
+  if (isFetched) await restoreBuilderCache(step, context);
   const files = await glob("**", { cwd: work, ignore: ["**/node_modules/**", "**/.git/**", "**/.next/**", "**/.vercel/**"] });
   // How much `@vercel/next` puts into one Function: it keeps its reserve free below this.
   process.env["MAX_UNCOMPRESSED_LAMBDA_SIZE"] = String(job.bundleBytesMax + nextReserveBytes - launcherBytesMax);
+  const options = {
+    files,
+    entrypoint: step.entrypoint,
+    workPath: work,
+    repoRootPath: repository,
+    config: {
+      outputDirectory: settings.outputDirectory ?? undefined,
+      ...step.config,
+      projectSettings: settings,
+      installCommand: "",
+      buildCommand: settings.buildCommand ?? undefined,
+      framework: settings.framework,
+      nodeVersion: settings.nodeVersion ?? undefined,
+    },
+    meta: { skipDownload: true, cliVersion: "0.0.0" },
+  };
   let result: AnyResult;
   try {
-    result = await builder.build({
-      files,
-      entrypoint: step.entrypoint,
-      workPath: work,
-      repoRootPath: repository,
-      config: {
-        outputDirectory: settings.outputDirectory ?? undefined,
-        ...step.config,
-        projectSettings: settings,
-        installCommand: "",
-        buildCommand: settings.buildCommand ?? undefined,
-        framework: settings.framework,
-        nodeVersion: settings.nodeVersion ?? undefined,
-      },
-      meta: { skipDownload: true, cliVersion: "0.0.0" },
-    });
+    result = await builder.build(options);
   } catch (error) {
     throw new MayflyError("BUILD_FAILED", `${step.use}: ${messageOf(error)}`, { cause: error });
   }
+  if (isFetched && builder.prepareCache !== undefined)
+    await keepBuilderCache(step, context, () => builder.prepareCache!({ ...options, cachePath: work }));
   const routes = result.routes ?? [];
   if (result.buildOutputPath !== undefined) {
     if (result.buildOutputPath !== context.output) await linkTree(result.buildOutputPath, context.output, "");

@@ -74,8 +74,8 @@ async function work(job: BuildJob): Promise<void> {
   await rm(context.output, { recursive: true, force: true });
   const installScripts: string[] = [];
   if (job.installs.length > 0) {
-    const { installDependencies, findInstallScripts } = await import("./install.ts");
-    for (const install of job.installs) await installDependencies(install, repository);
+    const { installAll, findInstallScripts } = await import("./install.ts");
+    await installAll(job.installs, repository);
     installScripts.push(...(await findInstallScripts(repository)));
   }
   const results = await runSteps(context, reused);
