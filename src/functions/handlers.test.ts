@@ -21,6 +21,18 @@ describe("what a Function may export", { timeout: 60_000 }, () => {
     ["export default in .mjs", { "index.mjs": "export default (req, res) => res.end('ok');" }],
     ["export default, found by its syntax", { "index.js": "export default (req, res) => res.end('ok');" }],
     ["export default by package.json", { "index.js": "export default (req, res) => res.end('ok');", "package.json": '{"type":"module"}' }],
+    [
+      "a module that waits for another, found by its syntax alone",
+      {
+        "index.js": "const { say } = await import('./say.js'); process.getBuiltinModule('http').createServer(say).listen(3000);",
+        "say.js": "exports.say = (req, res) => res.end('ok');",
+      },
+    ],
+    [
+      "CommonJS by package.json",
+      { "api/index.js": "module.exports = (req, res) => res.end('ok');", "package.json": '{"type":"commonjs"}' },
+    ],
+    ["beside a package.json that cannot be read", { "index.cjs": "module.exports = (req, res) => res.end('ok');", "package.json": "null" }],
     ["an async function", { "index.js": "module.exports = async (req, res) => { await null; res.end('ok'); };" }],
     ["GET", { "index.mjs": "export const GET = () => new Response('ok');" }],
     ["GET in CommonJS", { "index.js": "exports.GET = async () => new Response('ok');" }],

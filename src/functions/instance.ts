@@ -210,8 +210,8 @@ export class Instance {
       );
     });
     over.catch(() => {});
-    const root = await sandbox.attach(bundle.value.directory, taskDirectory);
-    await sandbox.thaw();
+    // It wakes up while it is given the bundle.
+    const [root] = await Promise.all([sandbox.attach(bundle.value.directory, taskDirectory), sandbox.thaw()]);
     await Promise.race([
       guest.value.load({
         type: "load",

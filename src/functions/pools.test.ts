@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { PassThrough } from "node:stream";
 import { describe, it } from "node:test";
 import type { MayflyError } from "../errors.ts";
+import type { SandboxSpec } from "../sandbox/sandbox.ts";
 import { openTestDrivers, Stage, textOf, until } from "./testbed.ts";
 
 const code = (expected: string) => (error: unknown) => {
@@ -56,6 +57,35 @@ for (const driver of await openTestDrivers()) {
       assert.equal(stage.pools.status.standby, 0);
       stage.clock.advance(100);
       await until(() => stage.pools.status.standby === 1);
+    });
+
+    it("refills only when nobody waits for a first answer, or after a second", async () => {
+      let made = 0;
+      const counting = {
+        name: driver.name,
+        can: driver.can,
+        close: () => driver.close(),
+        create: (spec: SandboxSpec) => (made++, driver.create(spec)),
+      };
+      await using stage = await Stage.open(counting, { poolSize: 1 });
+      await until(() => stage.pools.status.standby === 1);
+      const f = await stage.deploy(
+        { "index.js": "module.exports = async (req, res) => { res.write('head'); for await (const _ of req); res.end(); };" },
+        { helpers: false },
+      );
+      const bodies = [new PassThrough(), new PassThrough()];
+      const first = await stage.begin(f, { body: bodies[0]! });
+      stage.clock.advance(500);
+      assert.equal(made, 1);
+      stage.clock.advance(1000);
+      assert.equal(made, 2);
+      await until(() => stage.pools.status.standby === 1);
+      const second = await stage.begin(f, { body: bodies[1]! });
+      for (const body of bodies) body.end();
+      await Promise.all([textOf(first.body), textOf(second.body)]);
+      await until(() => stage.pools.status.resting === 2);
+      stage.clock.advance(20);
+      assert.equal(made, 3);
     });
 
     it("boots a second instance for a second request at the same time", async () => {

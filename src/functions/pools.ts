@@ -60,8 +60,12 @@ export interface PoolsStatus {
   readonly memoryMB: number;
 }
 
-/** A boot takes the time of a request in hand, so what was taken from the guests that stand by is replaced a little later. */
+/**
+ * A boot takes the time of requests in hand, so what was taken from the guests that stand by is replaced a little after
+ * the boots under way and their first answers, or when those take too long.
+ */
 const refillDelayMs = 20;
+const refillDelayMsMax = 1000;
 /** Share of a Function's memory that its JavaScript heap may take. */
 const heapShare = 0.9;
 /** Share of the machine's memory for instances when none is configured: the rest is for the platform and for builds. */
@@ -124,6 +128,7 @@ export class Pools implements Functions {
   #boots = 0;
   #fetching = 0;
   #cancelLook: (() => void) | undefined;
+  #cancelRefill: (() => void) | undefined;
   #granting = false;
   #closed: Promise<void> | undefined;
   #onEmpty: () => void = () => {};
@@ -207,6 +212,7 @@ export class Pools implements Functions {
   }
 
   async #close(drainMs: number): Promise<void> {
+    this.#cancelRefill?.();
     const standby = this.#standby.close();
     this.#wanting.clear();
     for (const pool of this.#pools.values()) pool.beginClose();
@@ -387,9 +393,24 @@ export class Pools implements Functions {
     const guest = standing === undefined ? this.#bootGuest(kind, false) : Promise.resolve(standing);
     const booted = instance.boot(guest, this.#bundles.lease(spec.bundleDigest)).finally(() => {
       this.#boots--;
-      clock.after(refillDelayMs, () => this.#standby.fill());
+      this.#refillLater();
     });
     return { instance, booted };
+  }
+
+  /** One timer for many boots. */
+  #refillLater(leftMs = refillDelayMsMax): void {
+    this.#cancelRefill ??= this.#options.clock.after(refillDelayMs, () => {
+      this.#cancelRefill = undefined;
+      if (leftMs > 0 && this.#isStarting()) this.#refillLater(leftMs - refillDelayMs);
+      else this.#standby.fill();
+    });
+  }
+
+  /** Somebody waits for the first answer of an instance. */
+  #isStarting(): boolean {
+    for (const { state, answered } of this.#live.keys()) if (state === "booting" || (state === "busy" && answered === 0)) return true;
+    return false;
   }
 
   /** @param standby whether it warms itself up and is awaited until it is ready */

@@ -2,8 +2,10 @@
  * From a file of a Function's bundle to one `(request, response)` function, whatever the file exports. The order in
  * which exports are tried is Vercel's: AWS handler, Web methods or `fetch`, `(req, res)`, server.
  */
+import { existsSync, readFileSync } from "node:fs";
 import { Server } from "node:http";
-import { join } from "node:path";
+import { Module } from "node:module";
+import { dirname, extname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { awsHandler } from "./aws-handler.js";
 import { ModulePack } from "./module-pack.js";
@@ -16,6 +18,8 @@ import { webHandler } from "./web-handler.js";
 
 /** A transpiler may wrap a default export in another, as far as this. */
 const defaultsDeepMax = 5;
+/** Without a word about it in package.json, Node looks for the like. */
+const moduleSyntax = /^\s*(?:import|export)\b/m;
 
 /**
  * @param {LoadMessage} message
@@ -29,10 +33,45 @@ export async function loadHandler(message) {
   pack?.install();
   try {
     const packed = pack?.load(message.handler);
-    const namespace = packed === undefined ? await import(pathToFileURL(join(message.root, message.handler)).href) : packed.exports;
+    const namespace = packed === undefined ? await loadModule(message.root, message.handler) : packed.exports;
     return message.awsHandler === "" ? await handlerOf(namespace, capture, message) : awsHandler(namespace, message.awsHandler);
   } finally {
     capture.end();
+  }
+}
+
+/**
+ * A CommonJS module is required, which takes a third of the time of `import` and no trip through the thread pool.
+ * @param {string} root @param {string} path
+ */
+async function loadModule(root, path) {
+  const file = join(root, path);
+  if (isCommonJs(root, file)) {
+    try {
+      return /** @type {any} */ (Module)._load(file, undefined, false);
+    } catch (error) {
+      // A module after all, which Node has found out before anything of it ran; unless it requires one: that fails again.
+      if (/** @type {any} */ (error)?.code !== "ERR_REQUIRE_ASYNC_MODULE") throw error;
+    }
+  }
+  return import(pathToFileURL(file).href);
+}
+
+/** False when in doubt. @param {string} root @param {string} file */
+function isCommonJs(root, file) {
+  const extension = extname(file);
+  if (extension !== ".js") return extension === ".cjs";
+  try {
+    for (let directory = dirname(file); directory.startsWith(root); directory = dirname(directory)) {
+      const scope = join(directory, "package.json");
+      if (!existsSync(scope)) continue;
+      const { type } = JSON.parse(readFileSync(scope, "utf8"));
+      if (type === "commonjs" || type === "module") return type === "commonjs";
+      break;
+    }
+    return !moduleSyntax.test(readFileSync(file, "utf8"));
+  } catch {
+    return false;
   }
 }
 

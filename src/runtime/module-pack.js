@@ -7,7 +7,7 @@
  *
  * Format: length of the header (uint32, little endian), header (JSON), and from the next multiple of 8 on the parts.
  */
-import { readFileSync, realpathSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { Module } from "node:module";
 import { dirname, join } from "node:path";
 import { constants, Script } from "node:vm";
@@ -151,8 +151,11 @@ export class ModulePack {
 
   /** The pack of a bundle, or undefined. @param {string} directory */
   static open(directory) {
+    const path = join(directory, packPath);
+    // Most Functions have none, and an error costs more than a look.
+    if (!existsSync(path)) return undefined;
     try {
-      const bytes = readFileSync(join(directory, packPath));
+      const bytes = readFileSync(path);
       const length = bytes.readUInt32LE(0);
       const header = /** @type {PackHeader} */ (JSON.parse(bytes.toString("utf8", 4, 4 + length)));
       // Node names modules by their real paths.
