@@ -13,7 +13,7 @@ export interface ErrorRow {
 
 const rows = {
   // requests to deployments
-  INVALID_IMAGE_REQUEST: { status: 400, sentence: "The picture's address is not one that this deployment serves." },
+  INVALID_IMAGE_OPTIMIZE_REQUEST: { status: 400, sentence: "The picture that was asked for is none that this deployment gives." },
   BAD_REQUEST: { status: 400, sentence: "The request could not be understood." },
   NOT_FOUND: { status: 404, sentence: "The page could not be found." },
   DEPLOYMENT_NOT_FOUND: { status: 404, sentence: "There is no deployment at this address." },
@@ -40,6 +40,15 @@ const rows = {
   DNS_HOSTNAME_NOT_FOUND: { status: 502, sentence: "There is no host of the name that this route leads to." },
   DNS_HOSTNAME_RESOLVE_FAILED: { status: 502, sentence: "The address of the host that this route leads to could not be found out." },
   DNS_HOSTNAME_RESOLVED_PRIVATE: { status: 404, sentence: "This route leads to a private address." },
+  INTERNAL_OPTIMIZED_IMAGE_REQUEST_FAILED: {
+    status: 502,
+    sentence: "The picture could not be fetched from this deployment, or not be made.",
+  },
+  OPTIMIZED_EXTERNAL_IMAGE_REQUEST_FAILED: { status: 502, sentence: "The picture's host did not give it." },
+  OPTIMIZED_EXTERNAL_IMAGE_REQUEST_INVALID: { status: 502, sentence: "What the picture's host gave is no picture." },
+  OPTIMIZED_EXTERNAL_IMAGE_REQUEST_UNAUTHORIZED: { status: 502, sentence: "The picture's host gives it to nobody without leave." },
+  OPTIMIZED_EXTERNAL_IMAGE_TOO_MANY_REDIRECTS: { status: 502, sentence: "The picture's host leads from one address to another." },
+  IMAGE_OPTIMIZER_BUSY: { status: 503, sentence: "Too many pictures are being made. Try again soon." },
   FUNCTION_UNAVAILABLE: { status: 503, sentence: "The Function cannot be started now. Try again soon." },
   REGION_UNAVAILABLE: { status: 503, sentence: "The region of the Function does not answer as it should. Try again soon." },
   CONTROL_PLANE_UNAVAILABLE: { status: 503, sentence: "The API does not answer now. Deployed sites are not affected." },

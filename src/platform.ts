@@ -43,6 +43,7 @@ import { createHostFetch } from "./git/host-fetch.ts";
 import { Mirrors } from "./git/mirror.ts";
 import { parseBaseUrls } from "./git/remote.ts";
 import { descriptorOf, type Listeners } from "./handover.ts";
+import { openOptimiser, type Optimiser } from "./images/optimiser.ts";
 import { isAlive } from "./liveness.ts";
 import type { LogStore } from "./logs/log-store.ts";
 import { openSqliteLogs } from "./logs/sqlite.ts";
@@ -154,6 +155,14 @@ async function chooseSandboxes(config: Config, log: Log): Promise<SandboxDriver>
   throw new MayflyError("sandbox_unavailable", `The sandbox asked for does not work here. ${reasons.join(" ")}`);
 }
 
+/** null, said to whoever starts it: pictures are given as they are. */
+function openImages(config: Config, sandboxes: SandboxDriver, log: Log): Optimiser | null {
+  const optimiser = openOptimiser({ config, clock: systemClock, sandboxes });
+  if (!("missing" in optimiser)) return optimiser;
+  log(`Pictures are not made smaller: there is no sharp for ${process.platform}-${process.arch}. (${optimiser.missing})`);
+  return null;
+}
+
 export interface DataPlane extends FrontPorts {
   /** Certificate of the local authority that people may trust; null: there is none. */
   readonly authorityPath: string | null;
@@ -204,6 +213,8 @@ export async function openDataPlane(
   const purges = openPurgeLog(store);
   const cache = openCacheStore({ config, purges, directory: data.directory });
   opened.defer(() => cache.close());
+  const optimiser = openImages(config, sandbox, log);
+  opened.defer(async () => optimiser?.close());
   const figures = new GatewayFigures();
   const gateway = openGateway({
     config,
@@ -216,6 +227,7 @@ export async function openDataPlane(
     logs,
     cache,
     purges,
+    optimiser,
     inspection: { store, seal, logs, blobs, hosts, config, clock },
     control,
   });
@@ -301,6 +313,8 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
   opened.defer(() => functions.close(0));
   const cache = openCacheStore({ config, purges: noPurges, directory });
   opened.defer(() => cache.close());
+  const optimiser = openImages(config, sandboxes, parts.log);
+  opened.defer(async () => optimiser?.close());
   const gateway = openGateway({
     config,
     clock,
@@ -311,6 +325,7 @@ export async function openDevPlane(config: Config, parts: DevParts): Promise<Dev
     logs,
     cache,
     purges: noPurges,
+    optimiser,
     inspection: null,
     control: null,
   });

@@ -72,7 +72,7 @@ it("seams import only model, errors and other people's types", () => {
 it("the data plane never imports the control plane", () => {
   const control = new Set(["api", "deploy", "build", "git", "cli", "client"]);
   eachImport(
-    product.filter((file) => ["gateway", "functions", "sandbox"].includes(room(file.path))),
+    product.filter((file) => ["gateway", "functions", "sandbox", "images"].includes(room(file.path))),
     (file, name) => (isOwn(name) && control.has(room(name)) ? `${file.path} imports ${name}` : null),
   );
 });
@@ -89,6 +89,14 @@ it("the guest imports only itself and node:", () => {
   eachImport(
     product.filter((file) => room(file.path) === "runtime"),
     (file, name) => (name.startsWith("node:") || name.startsWith("runtime/") ? null : `${file.path} imports ${name}`),
+  );
+});
+
+it("pictures are decoded in a sandbox only", () => {
+  eachImport(product, (file, name) => (name === "sharp" && file.path !== "images/worker.js" ? `${file.path} imports ${name}` : null));
+  eachImport(
+    product.filter((file) => ["images/worker.js", "images/frames.js"].includes(file.path)),
+    (file, name) => (name.startsWith("node:") || ["sharp", "images/frames.js"].includes(name) ? null : `${file.path} imports ${name}`),
   );
 });
 

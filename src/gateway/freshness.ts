@@ -68,6 +68,12 @@ export function storable(status: number, headers: readonly string[]): Storable |
   };
 }
 
+/** For how long the answer says that it is fresh, whoever is told so. @param headers flat, names lower-case */
+export function maxAgeMs(headers: readonly string[]): number {
+  const directives = controlOf(headers)?.directives;
+  return seconds(directives?.get("s-maxage") ?? directives?.get("max-age")) * 1000;
+}
+
 /** The request headers that an answer depends on; null: on more than can be told. */
 export function varyOf(headers: readonly string[]): readonly string[] | null {
   const names = new Set<string>();

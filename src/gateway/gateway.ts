@@ -8,6 +8,7 @@ import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import type { Functions } from "../functions/functions.ts";
+import type { Optimiser } from "../images/optimiser.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { Certificates } from "./certificates.ts";
 import type { CacheStore } from "./cache-store.ts";
@@ -18,7 +19,8 @@ import type { Exchange } from "./exchange.ts";
 import { Forward } from "./forward.ts";
 import type { GatewayFigures } from "./figures.ts";
 import { openFront, type Front } from "./front.ts";
-import { imageSource } from "./images.ts";
+import { parseImageRequest } from "./image-request.ts";
+import { Images } from "./images.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
 import { Inspection, type InspectionParts } from "./inspection.ts";
@@ -48,6 +50,8 @@ export interface GatewayParts {
   readonly control: ControlPlane | null;
   readonly cache: CacheStore;
   readonly purges: PurgeLog;
+  /** null: pictures are given as they are. */
+  readonly optimiser: Optimiser | null;
   /** Counts what is answered, for whoever wants to know. */
   readonly figures?: GatewayFigures;
   /** For the pages of a deployment's source and build log; null: there are none. */
@@ -70,6 +74,7 @@ class Journey {
   readonly #prerenders: Prerenders;
   readonly #middleware: Middleware;
   readonly #origins: Origins;
+  readonly #images: Images;
   readonly #inspection: Inspection | null;
   readonly #control: Control | null;
   readonly #regions: Regions | null;
@@ -84,6 +89,11 @@ class Journey {
     this.#prerenders = new Prerenders({ ...parts, cache: this.#cache, forward });
     this.#middleware = new Middleware({ functions });
     this.#origins = new Origins(parts.config);
+    this.#images = new Images({
+      ...parts,
+      origins: this.#origins,
+      answer: (exchange, deployment, resolution) => this.#follow(exchange, deployment, resolution),
+    });
     this.#inspection = parts.inspection === null ? null : new Inspection(parts.inspection);
     this.#control = parts.control === null ? null : new Control(parts.control);
   }
@@ -116,8 +126,8 @@ class Journey {
 
     if (this.#inspection?.isView(exchange) === true) return this.#inspection.answer(exchange, deployment.manifest);
 
-    const picture = imageSource(deployment.manifest.images, exchange.address);
-    if (picture !== null) exchange.address = { ...exchange.address, ...picture };
+    const picture = parseImageRequest(deployment.manifest.images, exchange.address, exchange.header("accept"));
+    if (picture !== null) return this.#images.answer(exchange, deployment, picture);
     const request = routeRequest(exchange);
     const resolution = await exchange.step("route", () => deployment.routes.resolve(request));
     try {

@@ -11,6 +11,7 @@ import { systemClock, type Clock } from "../clock.ts";
 import { loadConfig, type Config } from "../config.ts";
 import type { MayflyError } from "../errors.ts";
 import type { Functions, Invocation, ResponseHead } from "../functions/functions.ts";
+import type { Optimiser } from "../images/optimiser.ts";
 import type { LogLine, Manifest, Output, Route } from "../model.ts";
 import type { Purge, PurgeMode } from "../store/purges.ts";
 import { openCacheStore } from "./cache-store.ts";
@@ -81,6 +82,7 @@ export interface SiteParts {
 }
 
 export interface TestbedOptions {
+  readonly optimiser?: Optimiser;
   /** Of an earlier testbed; kept at the end. */
   readonly directory?: string;
 }
@@ -196,6 +198,7 @@ export async function openTestbed(
     control: { socketPath: () => bed.controlSocket },
     cache,
     purges,
+    optimiser: more.optimiser ?? null,
     inspection: null,
   });
   const { port } = await gateway.listen();

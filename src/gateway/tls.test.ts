@@ -356,6 +356,7 @@ function openGatewayOnly(config: ReturnType<typeof loadConfig>): (exchange: Exch
       logs: { append: () => {}, appendRequest: () => {} },
       cache: openCacheStore({ config: { ...config, cacheDiskBytesMax: 0 }, purges: noPurges, directory: "" }),
       purges: noPurges,
+      optimiser: null,
       inspection: null,
       control: null,
     },

@@ -45,7 +45,7 @@ export interface SandboxMount {
 
 export interface SandboxSpec {
   /** What it is for; part of its id, `[a-z]+`. */
-  readonly purpose: "function" | "build" | "probe";
+  readonly purpose: "function" | "build" | "image" | "probe";
   /**
    * Program and arguments, with guest paths. Every guest has `/var/lang/bin/node`, `/bin/sh` and a writable `/tmp` beside
    * its mounts. A driver without file isolation puts host paths in the place of mount targets.
