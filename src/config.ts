@@ -550,6 +550,14 @@ export const knobs = {
   },
   buildTimeoutMs: { type: "number", default: 2_700_000, unit: "ms", min: 1000, max: 86_400_000, doc: "Longest build (45 minutes)." },
   buildMemoryMB: { type: "number", default: 3008, unit: "MB", min: 512, max: 65_536, doc: "Memory of a build." },
+  buildStandby: {
+    type: "number",
+    default: 1,
+    unit: "sandboxes",
+    min: 0,
+    max: 16,
+    doc: "Build sandboxes that wait, booted and frozen, for the next build, while the machine has buildMemoryMB to give.",
+  },
   buildOpenFilesMax: {
     type: "number",
     default: 4096,

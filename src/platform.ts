@@ -16,7 +16,8 @@ import { openApi } from "./api/api.ts";
 import type { NodeFigures } from "./api/endpoint.ts";
 import type { BlobStore } from "./blobs/blob-store.ts";
 import { openDiskBlobs } from "./blobs/disk.ts";
-import { buildLimits, mayflyMounts } from "./build/build.ts";
+import { BuildSandbox, buildLimits, mayflyMounts } from "./build/build-sandbox.ts";
+import { BuildStandby } from "./build/standby.ts";
 import { BuildCaches } from "./build/build-cache.ts";
 import { CompileCache } from "./build/compile-cache.ts";
 import { createToolchains, type Toolchains } from "./build/toolchain.ts";
@@ -374,24 +375,33 @@ export async function openControlPlane(
     limits: buildLimits(config),
   });
   opened.defer(() => compileCache.close());
-  void compileCache.prepare();
+  const workRoot = join(builds, String(process.pid));
+  const standby = new BuildStandby({
+    clock,
+    size: config.buildStandby,
+    memoryBytesMin: config.buildMemoryMB * 2 ** 20,
+    boot: () => BuildSandbox.boot({ sandboxes, compileCache, config, workRoot }, true),
+  });
+  opened.defer(() => standby.close());
+  void compileCache.prepare().then(() => standby.fill());
   const context: DeployContext = {
     ...data,
     config,
     sandboxes,
     toolchains: createToolchains({ directory: join(data.directory, "toolchains"), npmRegistry: config.npmRegistry }),
     compileCache,
+    standby,
     caches: new BuildCaches({
       directory: join(data.directory, "build-caches"),
       laneBytesMax: config.buildCacheBytesMax,
       bytesMax: config.buildCachesBytesMax,
     }),
-    workRoot: join(builds, String(process.pid)),
+    workRoot,
   };
   const queue = new BuildQueue({
     concurrency: concurrencyHere(config.buildsMax, config.buildMemoryMB),
     waitingMax: config.buildQueueMax,
-    run: (id, signal) => deploy(context, id, signal),
+    run: (id, signal) => deploy(context, id, signal).finally(() => standby.fill()),
     supersede: (id, by) => supersede(context, id, by),
     log,
   });

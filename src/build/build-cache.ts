@@ -48,6 +48,8 @@ const downloads = guestPaths.downloads.slice(guestPaths.scratch.length + 1);
 
 export class BuildCaches {
   readonly #options: BuildCachesOptions;
+  /** Lane's directory → its cache that is on its way there. */
+  readonly #keeping = new Map<string, Promise<void>>();
 
   constructor(options: BuildCachesOptions) {
     this.#options = options;
@@ -63,6 +65,7 @@ export class BuildCaches {
       const held = `${place.scratch}.cache`;
       try {
         const from = this.#laneDirectory(projectId, lane);
+        await this.#keeping.get(from);
         if (lane === own) await rename(from, held);
         else {
           await lstat(from);
@@ -78,8 +81,16 @@ export class BuildCaches {
     return null;
   }
 
-  /** Moves out of a build's place what the next one of the lane may use. */
+  /** Moves out of a build's place what the next one of the lane may use; that one waits for it. */
   async keep(projectId: string, lane: string, place: BuildPlace, install: Digest | null): Promise<void> {
+    const target = this.#laneDirectory(projectId, lane);
+    const keeping = this.#keep(target, place, install);
+    this.#keeping.set(target, keeping);
+    await keeping;
+    if (this.#keeping.get(target) === keeping) this.#keeping.delete(target);
+  }
+
+  async #keep(target: string, place: BuildPlace, install: Digest | null): Promise<void> {
     const held = `${place.scratch}.kept`;
     try {
       await mkdir(join(held, "files"), { recursive: true, mode: 0o700 });
@@ -97,7 +108,6 @@ export class BuildCaches {
         await removeTree(join(held, "downloads"));
         bytes = await bytesOf(held);
       }
-      const target = this.#laneDirectory(projectId, lane);
       await removeTree(target);
       if (bytes > this.#options.laneBytesMax) return;
       await writeFile(join(held, "meta.json"), JSON.stringify({ install, places, bytes } satisfies Meta));

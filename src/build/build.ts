@@ -1,12 +1,10 @@
 /**
- * A build: plan → sandbox → output, or less where the plan needs less. Hides the sandbox, its scratch directory and its
- * end. Invariants: nothing a build wrote is read before its last process is gone; the scratch directory is removed in
+ * A build: plan → sandbox → output, or less where the plan needs less. Hides the sandbox (build-sandbox.ts) and its end.
+ * Invariants: nothing a build wrote is read before its last process is gone; sandbox and scratch directory are removed in
  * every case; the platform's own environment never reaches a build.
  */
 import { createHash } from "node:crypto";
 import { mkdir } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Clock } from "../clock.ts";
@@ -14,9 +12,9 @@ import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import type { Deployment, Digest, EntrypointReport, FunctionSpec, Output, Route, SourceTree } from "../model.ts";
-import { randomId } from "../names.ts";
-import type { Sandbox, SandboxDriver, SandboxMount, SandboxSpec } from "../sandbox/sandbox.ts";
+import type { Sandbox, SandboxDriver } from "../sandbox/sandbox.ts";
 import type { BuildCaches } from "./build-cache.ts";
+import { BuildSandbox } from "./build-sandbox.ts";
 import { guestPaths } from "./builder.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
 import { npm } from "./install-plan.ts";
@@ -37,8 +35,9 @@ import {
   type BuildRecord,
   type RecordEntry,
 } from "./reuse.ts";
-import { isRealDirectory, removeTree, watchDisk, withFileLimit } from "./scratch.ts";
+import { isRealDirectory, watchDisk } from "./scratch.ts";
 import { writeSource } from "./source.ts";
+import type { BuildStandby } from "./standby.ts";
 import type { Toolchains } from "./toolchain.ts";
 
 export interface BuildRequest {
@@ -66,6 +65,8 @@ export interface BuildRequest {
   /** Environment of the Functions: only to be masked in the log. */
   readonly env: Readonly<Record<string, string>>;
   readonly sandboxes: SandboxDriver;
+  /** Absent: every build boots its own sandbox. */
+  readonly standby?: BuildStandby;
   readonly blobs: BlobStore;
   readonly toolchains: Toolchains;
   /** Absent: every build compiles the worker anew. */
@@ -89,7 +90,8 @@ export interface BuildResult extends SiteSettings {
   readonly functions: Readonly<Record<string, FunctionSpec>>;
 }
 
-export interface Build {
+/** Disposed of when nobody waits for it any more: it then leaves to the next build what that may use, and removes the rest. */
+export interface Build extends AsyncDisposable {
   readonly result: BuildResult;
   /** Of each entrypoint: whether it was built or taken from an earlier build, and how long that took. */
   readonly entrypoints: readonly EntrypointReport[];
@@ -97,15 +99,6 @@ export interface Build {
   readonly record: BuildRecord | null;
 }
 
-/** The package's root: what the worker is run from. */
-const mayflyDirectory = resolve(import.meta.dirname, "../..");
-/** What every build sandbox sees of Mayfly. */
-export const mayflyMounts: readonly SandboxMount[] = ["src", "node_modules", "package.json"].map((name) => ({
-  source: join(mayflyDirectory, name),
-  target: `${guestPaths.mayfly}/${name}`,
-  writable: false,
-}));
-const messageBytesMax = 65_536;
 const reportBytesMax = 64 * 1024 * 1024;
 /** After a sandbox's end its last lines may take so long to arrive. */
 const lastLinesMs = 2000;
@@ -134,10 +127,12 @@ export async function runBuild(request: BuildRequest): Promise<Build> {
   const facts = { framework: plan.framework, caseSensitive: plan.caseSensitive };
   if (!plan.prebuilt && plan.job === null) {
     const result = { ...facts, ...plan.site, routes: plan.routes, outputs: plan.outputs, functions: {} };
-    return { result, entrypoints: [], record: null };
+    return { result, entrypoints: [], record: null, [Symbol.asyncDispose]: async () => {} };
   }
+  await using opened = new AsyncDisposableStack();
   try {
-    const { parts, entrypoints, record } = plan.job === null ? await readPrebuilt(request) : await buildJob(request, plan.job, lines);
+    const { parts, entrypoints, record } =
+      plan.job === null ? await readPrebuilt(request) : await buildJob(request, plan.job, lines, opened);
     for (const warning of parts.warnings) lines.system(warning);
     const { routes, outputs, functions, site, framework } = parts;
     const result = {
@@ -148,7 +143,8 @@ export async function runBuild(request: BuildRequest): Promise<Build> {
       outputs: { ...plan.outputs, ...outputs },
       functions,
     };
-    return { result, entrypoints, record };
+    const ending = opened.move();
+    return { result, entrypoints, record, [Symbol.asyncDispose]: () => ending.disposeAsync() };
   } catch (error) {
     // A build's own words may carry what its log may not.
     if (error instanceof MayflyError && lines.mask(error.message) !== error.message)
@@ -167,8 +163,11 @@ async function readPrebuilt(request: BuildRequest): Promise<BuiltParts> {
   return { parts, entrypoints: [], record: null };
 }
 
-/** Takes what an earlier build has made, builds the rest, and leaves a record of both. */
-async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines): Promise<BuiltParts> {
+/**
+ * Takes what an earlier build has made, builds the rest, and leaves a record of both.
+ * @param opened takes what is to be done when nobody waits for it
+ */
+async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines, opened: AsyncDisposableStack): Promise<BuiltParts> {
   const { plan, tree, blobs, config, reuse } = request;
   const keys = reuse === undefined ? null : keysOf({ ...reuse, tree, job, config });
   const record = reuse?.record ?? null;
@@ -181,7 +180,7 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines)
         unchanged: new Set<string>(),
         readsProject: record!.installReadsProject,
       }
-    : await buildInSandbox(request, job, keys, reused, lines);
+    : await buildInSandbox(request, job, keys, reused, lines, opened);
   const entries = [...reused.values()];
   const functions = entries.flatMap((entry) => entry.functions.map((spec) => [spec.id, spec] as const));
   const parts: OutputParts = {
@@ -234,45 +233,41 @@ async function buildInSandbox(
   keys: BuildKeys | null,
   reused: ReadonlyMap<BuildStep, RecordEntry>,
   lines: LogLines,
+  opened: AsyncDisposableStack,
 ): Promise<SandboxBuild> {
   const { plan, tree, blobs, config, deployment, reuse } = request;
-  const scratch = join(resolve(request.workRoot), `${deployment.id}-${randomId(6)}`);
-  const hostPath = (path: string): string => scratch + path.slice(guestPaths.scratch.length);
-  const repository = hostPath(guestPaths.repository);
+  const at = (await request.standby?.take()) ?? (await BuildSandbox.boot(request, false));
+  opened.defer(() => at.dispose());
+  const { scratch } = at;
+  const repository = at.hostPath(guestPaths.repository);
   const kept = { scratch, repository, rootDirectory: plan.rootDirectory, framework: plan.framework };
+  for (const path of await writeSource(tree, repository, blobs))
+    lines.system(`The link "${path}" leads out of the source; it is left out.`);
   let installed: Digest | null = null;
-  let isSourceWritten = false;
-  try {
-    await mkdir(resolve(request.workRoot), { recursive: true, mode: 0o700 });
-    for (const path of [guestPaths.home, guestPaths.temporary]) await mkdir(hostPath(path), { recursive: true });
-    for (const path of await writeSource(tree, repository, blobs))
-      lines.system(`The link "${path}" leads out of the source; it is left out.`);
-    isSourceWritten = true;
-    const found = reuse === undefined ? null : await reuse.caches.take(deployment.projectId, reuse.lanesToRead, reuse.laneToWrite, kept);
-    const isInstalled = found !== null && keys !== null && [keys.install, keys.everything].includes(found);
-    await mkdir(hostPath(guestPaths.downloads), { recursive: true });
-    const installs = job.installs.map((install) => ({ ...install, done: isInstalled && install.command === null }));
-    const places = job.steps.flatMap((step, index) => (reused.has(step) ? [index] : []));
-    await runSandbox(request, { ...job, installs, reused: places }, lines, scratch);
-    if (request.signal.aborted) throw new MayflyError("canceled");
-    if (!(await isRealDirectory(repository))) {
-      throw new MayflyError("BUILD_OUTPUT_INVALID", "The build has put something else in the place of its source directory.");
-    }
-    const place = openDirectory(repository, blobs);
-    const made = new Set([...reused.values()].flatMap((entry) => Object.keys(entry.outputs)));
-    const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config, reused: made });
-    const report = await readReport(openDirectory(scratch, blobs), blobs);
-    const traced = new Set(report?.steps.flatMap((step) => step.trace?.inputs ?? []));
-    const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, blobs));
-    const readsProject = runsScripts(report) || (await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest)));
-    installed = keys === null ? null : readsProject ? keys.everything : keys.install;
-    return { parts, report, unchanged, readsProject };
-  } finally {
+  opened.defer(async () => {
     const lane = reuse?.laneToWrite ?? null;
-    if (lane !== null && isSourceWritten && (await isRealDirectory(repository)))
-      await reuse!.caches.keep(deployment.projectId, lane, kept, installed);
-    await removeTree(scratch);
+    await at.sandbox.kill();
+    if (lane !== null && (await isRealDirectory(repository))) await reuse!.caches.keep(deployment.projectId, lane, kept, installed);
+  });
+  const found = reuse === undefined ? null : await reuse.caches.take(deployment.projectId, reuse.lanesToRead, reuse.laneToWrite, kept);
+  const isInstalled = found !== null && keys !== null && [keys.install, keys.everything].includes(found);
+  await mkdir(at.hostPath(guestPaths.downloads), { recursive: true });
+  const installs = job.installs.map((install) => ({ ...install, done: isInstalled && install.command === null }));
+  const places = job.steps.flatMap((step, index) => (reused.has(step) ? [index] : []));
+  await runWorker(request, { ...job, installs, reused: places }, lines, at);
+  if (request.signal.aborted) throw new MayflyError("canceled");
+  if (!(await isRealDirectory(repository))) {
+    throw new MayflyError("BUILD_OUTPUT_INVALID", "The build has put something else in the place of its source directory.");
   }
+  const place = openDirectory(repository, blobs);
+  const made = new Set([...reused.values()].flatMap((entry) => Object.keys(entry.outputs)));
+  const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config, reused: made });
+  const report = await readReport(openDirectory(scratch, blobs), blobs);
+  const traced = new Set(report?.steps.flatMap((step) => step.trace?.inputs ?? []));
+  const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, blobs));
+  const readsProject = runsScripts(report) || (await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest)));
+  installed = keys === null ? null : readsProject ? keys.everything : keys.install;
+  return { parts, report, unchanged, readsProject };
 }
 
 /** null: it left none that can be understood. */
@@ -305,82 +300,34 @@ async function findUnchanged(paths: ReadonlySet<string>, tree: SourceTree, files
 
 const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
-/** All cores when nobody else wants them: a build's weight is low (sandbox/limits.ts). */
-export function buildLimits(config: Config): Pick<SandboxSpec, "limits" | "tmpBytes" | "processesMax" | "openFilesMax"> {
-  return {
-    limits: { memoryMB: config.buildMemoryMB, cpuByMemory: false },
-    tmpBytes: config.tmpBytesMax,
-    processesMax: config.processesMax,
-    openFilesMax: config.buildOpenFilesMax,
-  };
-}
-
 /** Resolves when the worker is done and everything it started is gone. */
-async function runSandbox(
+async function runWorker(
   request: BuildRequest,
   planned: PlannedJob & Pick<BuildJob, "reused">,
   lines: LogLines,
-  scratch: string,
+  at: BuildSandbox,
 ): Promise<void> {
-  const { config, sandboxes, signal } = request;
-  const managers = managersOf(planned);
-  const compiled = request.compileCache?.directory ?? null;
-  const mounts: SandboxMount[] = [{ source: scratch, target: guestPaths.scratch, writable: true }, ...mayflyMounts];
-  if (compiled !== null) mounts.push({ source: compiled, target: guestPaths.compiled, writable: false });
-  for (const manager of managers) {
-    mounts.push({
-      source: await request.toolchains.directory(manager),
-      target: `${guestPaths.toolchains}/${manager.name}`,
-      writable: false,
-    });
-  }
-  if (signal.aborted) throw new MayflyError("canceled");
-  const sandbox = await sandboxes.create({
-    purpose: "build",
-    argv: withFileLimit(config.buildDiskBytesMax, [
-      "/var/lang/bin/node",
-      `${guestPaths.mayfly}/src/build/worker-start.js`,
-      compiled === null ? "" : guestPaths.compiled,
-      guestPaths.repository,
-      guestPaths.report,
-    ]),
-    env: {
-      PATH: [
-        ...managers.map((manager) => `${guestPaths.toolchains}/${manager.name}/bin`),
-        "/var/lang/bin",
-        "/usr/local/bin",
-        "/usr/bin",
-        "/bin",
-      ].join(":"),
-      HOME: guestPaths.home,
-      TMPDIR: guestPaths.temporary,
-      npm_config_cache: `${guestPaths.downloads}/npm`,
-      npm_config_store_dir: `${guestPaths.downloads}/pnpm`,
-      YARN_CACHE_FOLDER: `${guestPaths.downloads}/yarn`,
-      YARN_ENABLE_GLOBAL_CACHE: "0",
-      BUN_INSTALL_CACHE_DIR: `${guestPaths.downloads}/bun`,
-      LANG: "C.UTF-8",
-    },
-    cwd: guestPaths.scratch,
-    mounts,
-    ...buildLimits(config),
-    network: "internet",
-  });
+  const { config, signal } = request;
+  const { sandbox } = at;
   const output = Promise.all([lines.follow(sandbox.stdout, "stdout"), lines.follow(sandbox.stderr, "stderr")]);
   try {
-    const job: BuildJob = { ...planned, bundleBytesMax: config.functionBundleBytesMax, env: buildEnvironment(request) };
-    const message = await supervise(sandbox, job, request, scratch);
+    const programs = await at.addToolchains(managersOf(planned), request.toolchains);
+    if (signal.aborted) throw new MayflyError("canceled");
+    await sandbox.give();
+    const env = buildEnvironment(request);
+    const message = await supervise(at, { ...planned, bundleBytesMax: config.functionBundleBytesMax, programs, env }, request);
     if (message.type === "failed")
       throw new MayflyError(workerCodes.find((code) => code === message.code) ?? "BUILD_FAILED", message.message);
   } finally {
-    await sandbox.destroy();
+    await sandbox.kill();
     await Promise.race([output, sleep(lastLinesMs, undefined, { ref: false })]);
   }
 }
 
 /** The worker's message, or whatever ends the build before it. */
-async function supervise(sandbox: Sandbox, job: BuildJob, request: BuildRequest, scratch: string): Promise<BuildMessage> {
+async function supervise(at: BuildSandbox, job: BuildJob, request: BuildRequest): Promise<BuildMessage> {
   const { config, clock, signal } = request;
+  const { sandbox, scratch } = at;
   const { promise, resolve, reject } = Promise.withResolvers<BuildMessage>();
   const cancel = (): void => reject(new MayflyError("canceled"));
   signal.addEventListener("abort", cancel, { once: true });
@@ -390,7 +337,7 @@ async function supervise(sandbox: Sandbox, job: BuildJob, request: BuildRequest,
   const stopDisk = watchDisk({ directory: scratch, clock, config, onOver: reject });
   if (signal.aborted) cancel();
   void explainEnd(sandbox, config).then(reject);
-  receive(sandbox.control, resolve, reject);
+  at.message().then(resolve, reject);
   sandbox.control.write(`${JSON.stringify(job)}\n`);
   try {
     return await promise;
@@ -410,32 +357,6 @@ async function explainEnd(sandbox: Sandbox, config: Config): Promise<MayflyError
   // A message may have been sent just before; it says more.
   await sleep(50);
   return new MayflyError("BUILD_FAILED", `The build's process ended with exit code ${end.exitCode ?? "unknown"}.`);
-}
-
-/** The first line of the control channel; it is hostile. */
-function receive(control: Duplex, resolve: (message: BuildMessage) => void, reject: (error: Error) => void): void {
-  let text = "";
-  control.on("error", () => {});
-  control.on("data", (chunk: Buffer) => {
-    text += chunk.toString("latin1");
-    const end = text.indexOf("\n");
-    if (end === -1 && text.length <= messageBytesMax) return;
-    control.removeAllListeners("data");
-    control.resume();
-    try {
-      resolve(parseMessage(Buffer.from(text.slice(0, end), "latin1").toString("utf8")));
-    } catch {
-      reject(new MayflyError("BUILD_FAILED", "The build's process sent a message that cannot be understood."));
-    }
-  });
-}
-
-function parseMessage(line: string): BuildMessage {
-  const value: unknown = JSON.parse(line);
-  const { type, code, message } = value as Readonly<Record<string, unknown>>;
-  if (type === "done") return { type };
-  if (type === "failed" && typeof code === "string" && typeof message === "string") return { type, code, message };
-  throw new Error("unknown message");
 }
 
 /** Those of the installs, and npm for scripts. */

@@ -42,7 +42,8 @@ export interface FunctionSettings {
   readonly regions?: readonly string[];
 }
 
-export type PackageManagerName = "npm" | "pnpm" | "yarn" | "yarn-berry" | "bun";
+export const packageManagers = ["npm", "pnpm", "yarn", "yarn-berry", "bun"] as const;
+export type PackageManagerName = (typeof packageManagers)[number];
 
 /** A tool of build/toolchain.ts; `version` is exact. */
 export interface PackageManager {
@@ -108,12 +109,14 @@ export interface BuildJob {
   readonly target: Target;
   /** Limit of one Function. */
   readonly bundleBytesMax: number;
+  /** Guest directories of the package managers' programs: they come first in PATH. */
+  readonly programs: readonly string[];
   /** For the project's own commands and the builders, not for the worker. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 /** What the upload alone decides of a job. */
-export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "env" | "reused">;
+export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "programs" | "env" | "reused">;
 
 /** Routes known before the build; the builders' own are merged into them (`mergeRoutes` of `@vercel/routing-utils`). */
 export interface BuildRoutes {
@@ -123,8 +126,10 @@ export interface BuildRoutes {
   readonly detected: readonly Route[];
 }
 
-/** Messages of the worker over descriptor 3, one JSON object a line, each at most 64 KiB. */
-export type BuildMessage = { readonly type: "done" } | { readonly type: "failed"; readonly code: string; readonly message: string };
+/** Messages of the worker over descriptor 3, one JSON object a line, each at most 64 KiB. `ready`: it is warm and waits. */
+export type BuildMessage =
+  | { readonly type: "ready" | "done" }
+  | { readonly type: "failed"; readonly code: string; readonly message: string };
 
 /** Guest paths of a build sandbox. */
 export const guestPaths = {

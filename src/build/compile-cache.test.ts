@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { loadConfig } from "../config.ts";
-import { buildLimits, mayflyMounts } from "./build.ts";
+import { buildLimits, mayflyMounts } from "./build-sandbox.ts";
 import { CompileCache } from "./compile-cache.ts";
 import { openTestbed } from "./testbed.ts";
 

@@ -16,11 +16,13 @@ import { openProcessSandboxes } from "../sandbox/process.ts";
 import { noSettings } from "../store/projects.ts";
 import { BuildCaches } from "./build-cache.ts";
 import { CompileCache } from "./compile-cache.ts";
-import { buildLimits, mayflyMounts, runBuild } from "./build.ts";
+import { runBuild } from "./build.ts";
 import type { Build, BuildResult } from "./build.ts";
+import { BuildSandbox, buildLimits, mayflyMounts } from "./build-sandbox.ts";
 import { planBuild } from "./plan.ts";
 import type { Plan } from "./plan.ts";
 import type { BuildRecord } from "./reuse.ts";
+import { BuildStandby } from "./standby.ts";
 import { createToolchains } from "./toolchain.ts";
 
 /** Path → content; `{ link }` is a symbolic link. */
@@ -44,10 +46,15 @@ export interface BuildOptions {
 }
 
 export interface Testbed extends AsyncDisposable {
+  /** Empty unless a test fills it; then every build takes from it. */
+  readonly standby: BuildStandby;
   readonly blobs: BlobStore;
   readonly sandboxes: SandboxDriver;
   plan(files: Files, options?: BuildOptions): Promise<Plan>;
-  build(files: Files, options?: BuildOptions): Promise<BuildResult & Omit<Build, "result"> & { readonly log: readonly string[] }>;
+  build(
+    files: Files,
+    options?: BuildOptions,
+  ): Promise<BuildResult & Pick<Build, "entrypoints" | "record"> & { readonly log: readonly string[] }>;
   /** Path in a Function's bundle → its text. */
   bundle(spec: FunctionSpec | undefined): Promise<Readonly<Record<string, string>>>;
   text(result: BuildResult, path: string): Promise<string>;
@@ -76,8 +83,11 @@ export async function hasRegistry(): Promise<boolean> {
   }
 }
 
-/** @param strongest in the strongest sandboxes that work here, and not in those that every machine has */
-export async function openTestbed({ strongest = false } = {}): Promise<Testbed> {
+/**
+ * @param strongest in the strongest sandboxes that work here, and not in those that every machine has
+ * @param memoryBytesMin none stands by while the machine has less to give
+ */
+export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}): Promise<Testbed> {
   const data = await mkdtemp(join(tmpdir(), "mayfly-build-"));
   const blobs = openDiskBlobs({ directory: join(data, "blobs") });
   const options = { dataDirectory: data, nodeBinary: process.execPath, networkAllow: [] };
@@ -94,6 +104,12 @@ export async function openTestbed({ strongest = false } = {}): Promise<Testbed> 
   await compileCache.prepare();
   const registry = npmRegistry();
   const base = { ...loadConfig({}, {}), npmRegistry: registry };
+  const standby = new BuildStandby({
+    clock: systemClock,
+    size: 1,
+    memoryBytesMin,
+    boot: () => BuildSandbox.boot({ sandboxes, compileCache, config: base, workRoot }, true),
+  });
   const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry });
 
   const store = async (files: Files): Promise<SourceTree> => {
@@ -118,12 +134,13 @@ export async function openTestbed({ strongest = false } = {}): Promise<Testbed> 
   return {
     blobs,
     sandboxes,
+    standby,
     plan: async (files, options = {}) => planTree(await store(files), options),
     async build(files, options = {}) {
       const tree = await store(files);
       const plan = await planTree(tree, options);
       const log: string[] = [];
-      const { result, ...rest } = await runBuild({
+      await using build = await runBuild({
         plan,
         tree,
         reuse: {
@@ -141,6 +158,7 @@ export async function openTestbed({ strongest = false } = {}): Promise<Testbed> 
         blobs,
         toolchains,
         compileCache,
+        standby,
         config: { ...base, ...options.config },
         workRoot,
         log: (line) => log.push(line),
@@ -150,7 +168,8 @@ export async function openTestbed({ strongest = false } = {}): Promise<Testbed> 
         // What a test that fails unexpectedly needs to be understood.
         throw error instanceof MayflyError ? Object.assign(error, { log }) : error;
       });
-      return { ...result, ...rest, log };
+      const { result, entrypoints, record } = build;
+      return { ...result, entrypoints, record, log };
     },
     async bundle(spec) {
       const tree = JSON.parse((await blobs.read(spec!.bundleDigest)).toString("utf8")) as FileTree;
@@ -176,6 +195,7 @@ export async function openTestbed({ strongest = false } = {}): Promise<Testbed> 
       return readdir(workRoot).catch(() => []);
     },
     async [Symbol.asyncDispose]() {
+      await standby.close();
       await sandboxes.close();
       await blobs.close();
       await rm(data, { recursive: true, force: true });

@@ -3,19 +3,23 @@
  * `.vercel/output/config.json`, and says how it went. It then waits to be ended, because its end closes descriptor 3
  * before the host may have read it. Runs hostile code beside itself: nobody outside believes more than its message.
  *
- * Usage: node worker.ts REPOSITORY REPORT
+ * With `--warm` it first builds a Function of its own, so that all it will need is loaded, and says `ready`.
+ *
+ * Usage: node worker.ts REPOSITORY REPORT [--warm]
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { Socket } from "node:net";
-import { join } from "node:path";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { format } from "node:util";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import { outputDirectory } from "./builder.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, SiteSettings, StepReport } from "./builder.ts";
+import { exampleFiles, exampleJob } from "./example.ts";
 import { mergeStepRoutes } from "./routes.ts";
 import type { BuildContext, StepResult } from "./step.ts";
 
@@ -36,10 +40,15 @@ for (const method of ["log", "info", "warn", "error"] as const) {
   };
 }
 
+const [, , repository = "", reportPath = "", flag] = process.argv;
 const control = new Socket({ fd: 3, readable: true, writable: true });
 control.on("error", () => process.exit(1));
+if (flag === "--warm") {
+  await warmUp();
+  send({ type: "ready" });
+}
 createInterface({ input: control }).once("line", (line) => {
-  void work(JSON.parse(line) as BuildJob).then(
+  void work(JSON.parse(line) as BuildJob, repository, reportPath).then(
     () => send({ type: "done" }),
     (error: unknown) => send(failure(error)),
   );
@@ -55,9 +64,28 @@ function failure(error: unknown): BuildMessage {
   return { type: "failed", code, message: messageOf(error).slice(0, messageCharsMax) };
 }
 
-async function work(job: BuildJob): Promise<void> {
-  const { env, reused, ...rest } = job;
-  Object.assign(process.env, env);
+/** Builds a Function in a directory of its own, which is gone afterwards. */
+async function warmUp(): Promise<void> {
+  const home = process.cwd();
+  // Its service lives on, and should not do so in a directory that is gone.
+  await (await import("esbuild")).transform("");
+  await import("./install.ts");
+  const directory = await mkdtemp(join(tmpdir(), "warm-"));
+  try {
+    for (const [path, text] of Object.entries(exampleFiles)) {
+      await mkdir(dirname(join(directory, path)), { recursive: true });
+      await writeFile(join(directory, path), text);
+    }
+    await work(exampleJob, directory, join(directory, "report.json"));
+  } finally {
+    process.chdir(home);
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function work(job: BuildJob, repository: string, reportPath: string): Promise<void> {
+  const { env, programs, reused, ...rest } = job;
+  Object.assign(process.env, env, { PATH: [...programs, process.env["PATH"] ?? ""].join(delimiter) });
   if (existsSync(authorities)) {
     Object.assign(process.env, {
       NODE_EXTRA_CA_CERTS: authorities,
@@ -66,7 +94,6 @@ async function work(job: BuildJob): Promise<void> {
       YARN_HTTPS_CA_FILE_PATH: authorities,
     });
   }
-  const repository = process.argv[2]!;
   const directory = join(repository, job.rootDirectory);
   const context: BuildContext = { job: rest, repository, work: directory, output: join(directory, outputDirectory) };
   await mkdir(directory, { recursive: true });
@@ -81,7 +108,7 @@ async function work(job: BuildJob): Promise<void> {
   const results = await runSteps(context, reused);
   await writeConfig(context, results);
   const steps = results.map(({ ms, result }): StepReport => ({ ms, trace: result.trace ?? null }));
-  await writeFile(process.argv[3]!, JSON.stringify({ steps, installScripts } satisfies BuildReport));
+  await writeFile(reportPath, JSON.stringify({ steps, installScripts } satisfies BuildReport));
 }
 
 interface DoneStep {

@@ -9,6 +9,7 @@ import { isIgnored } from "../build/ignore.ts";
 import { planBuild, type Plan } from "../build/plan.ts";
 import type { BuildCaches } from "../build/build-cache.ts";
 import type { CompileCache } from "../build/compile-cache.ts";
+import type { BuildStandby } from "../build/standby.ts";
 import { readRecord, storeRecord, type BuildRecord } from "../build/reuse.ts";
 import type { Toolchains } from "../build/toolchain.ts";
 import type { Clock } from "../clock.ts";
@@ -39,6 +40,7 @@ export interface DeployContext {
   readonly toolchains: Toolchains;
   readonly caches: BuildCaches;
   readonly compileCache: CompileCache;
+  readonly standby: BuildStandby;
   /** Scratch space of builds. */
   readonly workRoot: string;
 }
@@ -56,7 +58,7 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
     const begin = context.clock.now();
     if (!(await beginStep(context, deployment))) return;
     const { plan, tree } = await planStep(context, deployment);
-    const build = await buildStep(context, deployment, plan, tree, signal);
+    await using build = await buildStep(context, deployment, plan, tree, signal);
     const manifestDigest = await storeStep(context, deployment, build.result);
     const summary = await summarize(context, build, begin);
     if (await readyStep(context, deployment, manifestDigest, summary)) await leaveStep(context, deployment, build);
@@ -117,6 +119,7 @@ async function buildStep(
     blobs,
     toolchains,
     compileCache: context.compileCache,
+    standby: context.standby,
     config,
     workRoot,
     clock,

@@ -251,7 +251,7 @@ class DevProject implements HostIndex, AsyncDisposable {
       return { ...quick, outputs: { ...plan.outputs, ...quick.outputs } };
     }
     const { sandboxes, blobs, toolchains, directory } = this.#plane!;
-    const { result } = await runBuild({
+    await using build = await runBuild({
       plan,
       tree,
       deployment: { id: this.#deploymentId, host: "localhost", projectId: "prj_dev", target: "preview" },
@@ -266,7 +266,7 @@ class DevProject implements HostIndex, AsyncDisposable {
       signal: this.#closing.signal,
       log: (text, stream) => this.#options.onEvent({ type: "line", from: "build", stream, text }),
     });
-    return { ...result, built: Object.keys(result.functions).length };
+    return { ...build.result, built: Object.keys(build.result.functions).length };
   }
 
   /** Whether it has changed: then no instance that knows the old one may answer. */

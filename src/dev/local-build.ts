@@ -48,7 +48,7 @@ export async function buildLocally(options: LocalBuildOptions): Promise<LocalBui
   if (Object.keys(tree).length === 0) throw new MayflyError("empty_directory", `There is nothing to build in ${live.root}.`);
   const plan = await planBuild({ tree, readFile: (path) => blobs.read(tree[path]!.digest), settings: noSettings, prebuilt: false, target });
   const pulled = await readFile(join(live.root, `.vercel/.env.${target}.local`), "utf8").catch(() => "");
-  const { result } = await runBuild({
+  await using build = await runBuild({
     plan,
     tree,
     deployment: { id: `dpl_${randomId(24)}`, host: "localhost", projectId: "prj_local", target },
@@ -63,6 +63,7 @@ export async function buildLocally(options: LocalBuildOptions): Promise<LocalBui
     signal,
     log,
   });
+  const { result } = build;
   const output = join(live.root, plan.rootDirectory, outputDirectory);
   await writeOutput(result, target, output, blobs);
   return {

@@ -245,6 +245,9 @@ class BubblewrapSandboxes implements SandboxDriver {
         spec,
         container,
         cgroup,
+        give: async () => {
+          if (options.user !== undefined) await giveWritableMounts(spec, options.user.uid);
+        },
         attacher: this.#attacher,
         log,
         undo: async () => {
@@ -498,6 +501,7 @@ interface BubblewrapSandboxParts {
   readonly spec: SandboxSpec;
   readonly container: Container;
   readonly cgroup: Cgroup | null;
+  readonly give: () => Promise<void>;
   readonly attacher: Attacher;
   readonly log: (line: string) => void;
   readonly undo: () => Promise<void>;
@@ -540,6 +544,10 @@ class BubblewrapSandbox implements Sandbox {
     return target;
   }
 
+  async give(): Promise<void> {
+    await this.#parts.give();
+  }
+
   async setLimits(limits: SandboxLimits): Promise<void> {
     if (this.#state === "ended") return;
     await this.#parts.cgroup?.setLimits(cgroupLimits(this.#parts.spec, limits));
@@ -571,17 +579,15 @@ class BubblewrapSandbox implements Sandbox {
     return this.#usage;
   }
 
-  destroy(): Promise<void> {
-    this.#destroyed ??= this.#destroy();
-    return this.#destroyed;
-  }
-
-  async #destroy(): Promise<void> {
+  async kill(): Promise<void> {
     this.#asked = true;
     this.#parts.container.kill();
     await this.ended;
-    this.#parts.container.channels.closeSoon();
-    await this.#parts.undo();
+  }
+
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.kill().then(() => this.#parts.undo());
+    return this.#destroyed;
   }
 
   async #finish(exitCode: number | null): Promise<SandboxEnd> {

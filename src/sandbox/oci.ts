@@ -202,6 +202,7 @@ class OciSandboxes implements SandboxDriver {
         pid,
         mountNamespace,
         goodbye: created.goodbye,
+        give: () => giveWritableMounts(spec, block.userId(slot)),
         attacher: this.#attacher,
         log: this.#parts.log,
         undo: async () => {
@@ -440,6 +441,7 @@ interface OciSandboxParts {
   readonly pid: number;
   readonly mountNamespace: number;
   readonly goodbye: Goodbye;
+  readonly give: () => Promise<void>;
   readonly attacher: Attacher;
   readonly log: (line: string) => void;
   readonly undo: () => Promise<void>;
@@ -489,6 +491,10 @@ class OciSandbox implements Sandbox {
     return target;
   }
 
+  async give(): Promise<void> {
+    await this.#parts.give();
+  }
+
   async setLimits(limits: SandboxLimits): Promise<void> {
     if (this.#state === "ended") return;
     await this.#parts.cgroup.setLimits(cgroupLimits(this.#parts.spec, limits));
@@ -518,19 +524,18 @@ class OciSandbox implements Sandbox {
     return this.#usage;
   }
 
-  destroy(): Promise<void> {
-    this.#destroyed ??= this.#destroy();
-    return this.#destroyed;
-  }
-
-  async #destroy(): Promise<void> {
+  async kill(): Promise<void> {
     if (this.#state === "running" || this.#state === "frozen") {
       this.#asked = true;
       await this.#parts.cgroup.kill();
     }
     await this.#finish();
     await this.ended;
-    await this.#parts.undo();
+  }
+
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.kill().then(() => this.#parts.undo());
+    return this.#destroyed;
   }
 
   /** However the end has shown itself: makes sure that no process is left, and says what it was. */

@@ -175,6 +175,8 @@ class ProcessSandbox implements Sandbox {
     return resolve(sourceDirectory);
   }
 
+  async give(): Promise<void> {}
+
   async setLimits(): Promise<void> {}
 
   async freeze(): Promise<void> {
@@ -207,17 +209,21 @@ class ProcessSandbox implements Sandbox {
     return this.#usage;
   }
 
+  async kill(): Promise<void> {
+    this.#asked = true;
+    this.#signal("SIGKILL");
+    this.#signal("SIGCONT");
+    const late = sleep(signalMsMax, "late" as const, { ref: false });
+    if ((await Promise.race([this.ended, late])) === "late") this.#log(`${this.id}: process ${this.#pid} survives SIGKILL`);
+  }
+
   destroy(): Promise<void> {
     this.#destroyed ??= this.#destroy();
     return this.#destroyed;
   }
 
   async #destroy(): Promise<void> {
-    this.#asked = true;
-    this.#signal("SIGKILL");
-    this.#signal("SIGCONT");
-    const late = sleep(signalMsMax, "late" as const, { ref: false });
-    if ((await Promise.race([this.ended, late])) === "late") this.#log(`${this.id}: process ${this.#pid} survives SIGKILL`);
+    await this.kill();
     this.#channels.closeSoon();
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 3 }).catch((error: unknown) => {
       this.#log(`${this.id}: cannot remove ${this.#directory}: ${messageOf(error)}`);

@@ -237,6 +237,20 @@ export function sandboxConformance(name: string, open: () => Promise<SandboxDriv
       assert.equal(readFileSync(join(source, "out", "file.txt"), "utf8"), "made\n");
     });
 
+    it("gives what came into a writable mount later to the guest when asked to, frozen or not", async () => {
+      const source = sharedDirectory();
+      await withSandbox({ mounts: [{ source, target: "/var/work", writable: true }], cwd: "/var/work" }, async (sandbox) => {
+        await sandbox.freeze();
+        mkdirSync(join(source, "late"));
+        writeFileSync(join(source, "late/file"), "host", { mode: 0o600 });
+        await sandbox.give();
+        await sandbox.thaw();
+        const change = `const fs = require("fs"); fs.appendFileSync("late/file", " and guest"); fs.writeFileSync("late/own", ""); 0`;
+        assert.equal(await ask(sandbox, change), 0);
+        assert.equal(readFileSync(join(source, "late/file"), "utf8"), "host and guest");
+      });
+    });
+
     it("attaches a directory to a running and to a frozen guest, read-only", async () => {
       const source = sharedDirectory();
       writeFileSync(join(source, "index.js"), "module.exports = 'attached'");
@@ -288,9 +302,11 @@ export function sandboxConformance(name: string, open: () => Promise<SandboxDriv
         );
         await until(() => processesWith(`sleep ${seconds}`) === 3, "the children run");
         if (state === "frozen") await sandbox.freeze();
+        await within(Promise.all([sandbox.kill(), sandbox.kill()]), "the death of all");
+        assert.equal(processesWith(`sleep ${seconds}`), 0);
         await within(Promise.all([sandbox.destroy(), sandbox.destroy()]), "the destruction");
         assert.equal((await within(sandbox.ended, "the end")).reason, "destroyed");
-        assert.equal(processesWith(`sleep ${seconds}`), 0);
+        await sandbox.kill();
         await sandbox.destroy();
         await sandbox.freeze();
         await sandbox.thaw();

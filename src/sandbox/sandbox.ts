@@ -101,12 +101,16 @@ export interface Sandbox {
    * @returns the path at which the guest sees it (`target`, or the host path when the driver has no file isolation)
    */
   attach(sourceDirectory: string, target: string): Promise<string>;
+  /** Gives what has come into the writable mounts since `create` to the guest's user, as `create` gave what was there. */
+  give(): Promise<void>;
   setLimits(limits: SandboxLimits): Promise<void>;
   /** Resolves when no process of the guest runs any more, or when it was thawed before that. No effect on an ended one. */
   freeze(): Promise<void>;
   /** At once, also while it is being frozen. No effect on an ended one. */
   thaw(): Promise<void>;
   usage(): Promise<SandboxUsage>;
+  /** Kills every process; resolves when none is left. The rest goes with `destroy`. No effect on an ended one. */
+  kill(): Promise<void>;
   /** Kills every process and removes every trace (mounts, cgroups, namespaces, files). Resolves when all is gone. */
   destroy(): Promise<void>;
 }
