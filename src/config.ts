@@ -296,6 +296,14 @@ export const knobs = {
     max: 1024 * MB,
     doc: "Larger static files are streamed from disk.",
   },
+  settledAnswersMax: {
+    type: "number",
+    default: 20_000,
+    unit: "addresses",
+    min: 0,
+    max: 10_000_000,
+    doc: "Addresses whose routing the gateway remembers, so that the next request is answered at once.",
+  },
   cacheMemoryBytesMax: {
     type: "number",
     default: 128 * MB,

@@ -38,6 +38,7 @@ import { GatewayFigures } from "./gateway/figures.ts";
 import { openGateway } from "./gateway/gateway.ts";
 import { openHostIndex, type HostIndex } from "./gateway/host.ts";
 import { noPurges, openPurgeLog } from "./gateway/purge-log.ts";
+import { StoreRevision } from "./gateway/revision.ts";
 import type { GitHost } from "./git/git-host.ts";
 import { Git } from "./git/git.ts";
 import { createHostFetch } from "./git/host-fetch.ts";
@@ -207,11 +208,12 @@ export async function openDataPlane(
     unseal,
   });
   opened.defer(() => functions.close(0));
-  const hosts = openHostIndex({ store, blobs, config, environment: unseal });
+  const revision = new StoreRevision(store);
+  const hosts = openHostIndex({ store, revision, blobs, config, environment: unseal });
   const serves = async (host: string): Promise<boolean> => (await hosts.resolve(host)) !== null;
   const certificates =
     config.httpsPort === 0 ? null : await openCertificates({ config, clock, directory: join(data.directory, "tls"), serves });
-  const purges = openPurgeLog(store);
+  const purges = openPurgeLog(store, revision);
   const cache = openCacheStore({ config, purges, directory: data.directory });
   opened.defer(() => cache.close());
   const optimiser = openImages(config, sandbox, log);

@@ -133,6 +133,11 @@ class DevProject implements HostIndex, AsyncDisposable {
   }
 
   /** SEAM of the gateway: every host is this project. */
+  /** Nothing is settled: files change. */
+  recall(): null {
+    return null;
+  }
+
   async resolve(): Promise<ServedDeployment> {
     await this.#building;
     return this.#current;

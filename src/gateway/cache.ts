@@ -24,6 +24,8 @@ import { clientHeaders, functionHeaders, type Forward, type FunctionAnswer } fro
 import { ageOf, isCacheableRequest, isEdgeHeader, storable, type Storable } from "./freshness.ts";
 import { isFramingHeader, isPlatformResponseHeader } from "./headers.ts";
 import { Lru } from "./lru.ts";
+import { PreparedHead } from "./prepared-head.ts";
+import type { SettledAnswer } from "./settled.ts";
 import { matchesEtag } from "./validators.ts";
 
 /** How the answers at one address are kept. */
@@ -74,8 +76,40 @@ export class EdgeCache {
   answer(exchange: Exchange, answer: FunctionAnswer): Promise<void> {
     const isCacheable = answer.isErrorPage !== true && !exchange.hasBody && isCacheableRequest(exchange);
     if (!isCacheable) return this.#parts.forward.answer(exchange, answer);
-    const key = `${answer.manifest.deploymentId}\n${exchange.request.secure ? "https" : "http"}://${exchange.address.authority}${answer.url}\n${answer.functionId}`;
-    return this.keep(exchange, answer, { key, storable: (head) => storable(head.status, head.headers) });
+    return this.keep(exchange, answer, { key: keyOf(exchange, answer), storable: (head) => storable(head.status, head.headers) });
+  }
+
+  /** The answer to every GET of this address while it is kept and fresh; null: none is kept. */
+  settle(exchange: Exchange, answer: FunctionAnswer): SettledAnswer | null {
+    return this.settleAt(keyOf(exchange, answer), exchange, answer, isCacheableRequest);
+  }
+
+  /** @param isFor whether what is kept may be given to this request */
+  settleAt(key: string, exchange: Exchange, answer: FunctionAnswer, isFor: (exchange: Exchange) => boolean): SettledAnswer | null {
+    const { store, clock } = this.#parts;
+    if (store.peek(key, headerOf(exchange, answer)) === null) return null;
+    let headers: readonly string[] | null = null;
+    let head: PreparedHead;
+    return {
+      give: (asked) => {
+        if (!isFor(asked) || asked.header("if-none-match") !== undefined || store.refresh() !== null) return false;
+        const kept = store.peek(key, headerOf(asked, answer));
+        if (kept === null) return false;
+        const agedMs = clock.now() - kept.madeAt;
+        if (ageOf(kept, agedMs) !== "fresh") return false;
+        if (kept.headers !== headers) {
+          const cache = kept.prerendered === true ? "PRERENDER" : "HIT";
+          head = new PreparedHead(answer.status ?? kept.status, [
+            ...clientHeaders(kept.headers, { ...answer, cache }),
+            "server-timing",
+            "settled",
+          ]);
+          ({ headers } = kept);
+        }
+        asked.give(head, kept.body, ageSeconds(agedMs));
+        return true;
+      },
+    };
   }
 
   /** Answers with what is kept, or has it made. @throws as {@link Forward.answer} */
@@ -236,7 +270,7 @@ export class EdgeCache {
 
   #give(exchange: Exchange, answer: FunctionAnswer, kept: KeptAnswer, cache: "HIT" | "STALE" | "PRERENDER"): void {
     const headers = clientHeaders(kept.headers, { ...answer, cache });
-    headers.push("age", String(Math.max(0, Math.floor((this.#parts.clock.now() - kept.madeAt) / 1000))));
+    headers.push("age", String(ageSeconds(this.#parts.clock.now() - kept.madeAt)));
     const status = answer.status ?? kept.status;
     if (status === 200 && matchesEtag(exchange.header("if-none-match"), etagOf(kept.headers))) {
       exchange.head(304, headers);
@@ -244,6 +278,15 @@ export class EdgeCache {
     }
     exchange.send(status, headers, kept.body);
   }
+}
+
+function keyOf(exchange: Exchange, { manifest, url, functionId }: FunctionAnswer): string {
+  const { address, request } = exchange;
+  return `${manifest.deploymentId}\n${request.secure ? "https" : "http"}://${address.authority}${url}\n${functionId}`;
+}
+
+function ageSeconds(agedMs: number): number {
+  return Math.max(0, Math.floor(agedMs / 1000));
 }
 
 const conditionalNames = new Set(["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range"]);

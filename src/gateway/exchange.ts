@@ -7,6 +7,7 @@
 import { Readable } from "node:stream";
 import { newRequestId } from "../names.ts";
 import type { Address } from "./host.ts";
+import type { PreparedHead } from "./prepared-head.ts";
 
 /** A request's head, as a protocol engine has read and checked it. */
 export interface RequestHead {
@@ -60,6 +61,11 @@ export interface Channel {
   /** @returns false: the client is slower; `drained` follows */
   write(chunk: Uint8Array): boolean;
   end(chunk?: Uint8Array): void;
+  /**
+   * Sends a whole response to a GET without a body, in the engine's fastest way; absent, or false: `head` and `end` do.
+   * @param ageS seconds since the answer was made; null: it has no age
+   */
+  give?(head: PreparedHead, body: Uint8Array, id: string, ageS: number | null): boolean;
   /** Breaks the response off so that the client sees that it is not whole. */
   abort(): void;
 }
@@ -252,6 +258,21 @@ export class Exchange {
     this.head(status, [...headers, "content-length", String(bytes.length)]);
     if (this.method === "HEAD") this.end();
     else this.end(bytes);
+  }
+
+  /** Sends a whole response to a GET whose head is prepared. @param ageS seconds since it was made; null: it has no age */
+  give(head: PreparedHead, body: Uint8Array, ageS: number | null): void {
+    if (this.#gone || this.#ended) return;
+    if (this.#channel.give?.(head, body, this.publicId, ageS) === true) {
+      this.#headSent = true;
+      this.#status = head.status;
+      this.#ended = true;
+      this.#onGone = null;
+      return;
+    }
+    const length = head.status === 304 ? [] : ["content-length", String(body.length)];
+    this.head(head.status, [...head.headers, ...(ageS === null ? [] : ["age", String(ageS)]), ...length]);
+    this.end(body);
   }
 
   /**

@@ -717,7 +717,7 @@ describe("limits and the end", () => {
 
 test("what breaks inside is a 500 with an id, and says nothing of itself", async (t) => {
   t.mock.method(console, "error", () => {});
-  await using bed = await openTestbed({}, {}, { resolve: () => Promise.reject(new Error("secret detail")) });
+  await using bed = await openTestbed({}, {}, { resolve: () => Promise.reject(new Error("secret detail")), recall: () => null });
   const broken = await ask(bed, "a.localhost", "/", { headers: { accept: "application/json" } });
   assert.equal(broken.status, 500);
   assert.deepEqual(Object.keys(JSON.parse(broken.body).error), ["code", "message", "id"]);

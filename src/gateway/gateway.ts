@@ -22,6 +22,7 @@ import { openFront, type Front } from "./front.ts";
 import { parseImageRequest } from "./image-request.ts";
 import { Images } from "./images.ts";
 import { isPlatformRequestHeader } from "./headers.ts";
+import { hopNames } from "./hop.ts";
 import { isControlHost, parseAddress, type HostIndex, type ServedDeployment } from "./host.ts";
 import { Inspection, type InspectionParts } from "./inspection.ts";
 import { renderListing } from "./listing.ts";
@@ -35,6 +36,7 @@ import { PurgingFunctions } from "./purging.ts";
 import { openRegions, type Regions } from "./regions.ts";
 import { changeHeaders } from "./header-change.ts";
 import type { Resolution, RouteHeader, RouteRequest } from "./route.ts";
+import { SettledAnswers } from "./settled.ts";
 import { StaticFiles } from "./static.ts";
 
 export interface GatewayParts {
@@ -69,6 +71,7 @@ export function openGateway(parts: GatewayParts, open: typeof openFront = openFr
 
 class Journey {
   readonly #parts: GatewayParts;
+  readonly #settled: SettledAnswers;
   readonly #static: StaticFiles;
   readonly #cache: EdgeCache;
   readonly #prerenders: Prerenders;
@@ -83,6 +86,7 @@ class Journey {
     this.#parts = parts;
     this.#regions = openRegions(parts);
     const functions = new PurgingFunctions(this.#regions ?? parts.functions, parts);
+    this.#settled = new SettledAnswers(parts.hosts, parts.config);
     this.#static = new StaticFiles(parts.blobs, parts.config);
     const forward = new Forward({ ...parts, functions });
     this.#cache = new EdgeCache({ ...parts, functions, store: parts.cache, forward });
@@ -101,7 +105,9 @@ class Journey {
   async answer(exchange: Exchange): Promise<void> {
     const begunMs = performance.now();
     try {
-      await this.#steps(exchange);
+      // What a peer has handed on is an invocation, whatever its address.
+      const isSettled = exchange.header(hopNames.hop) === undefined && this.#settled.give(exchange);
+      if (!isSettled) await this.#steps(exchange);
     } catch (error) {
       this.#fail(exchange, error);
     }
@@ -128,10 +134,11 @@ class Journey {
 
     const picture = parseImageRequest(deployment.manifest.images, exchange.address, exchange.header("accept"));
     if (picture !== null) return this.#images.answer(exchange, deployment, picture);
-    const request = routeRequest(exchange);
+    const request = new JourneyRequest(exchange);
     const resolution = await exchange.step("route", () => deployment.routes.resolve(request));
     try {
       await this.#follow(exchange, deployment, resolution);
+      if (!request.isLookedAt) this.#settle(exchange, deployment, resolution);
     } catch (error) {
       // The deployment's own page for what went wrong in it, if it has one.
       if (!(error instanceof MayflyError) || error.status < 500 || exchange.headSent || exchange.gone) throw error;
@@ -141,6 +148,20 @@ class Journey {
       await this.#follow(exchange, deployment, page, error);
     }
     return undefined;
+  }
+
+  /** Takes note of an answer that the next request may be given at once. */
+  #settle(exchange: Exchange, deployment: ServedDeployment, resolution: Resolution): void {
+    if (resolution.kind !== "output" || resolution.status !== undefined || !exchange.ended) return;
+    const { output } = resolution;
+    const { manifest } = deployment;
+    const settled =
+      output.kind === "static"
+        ? this.#static.settle({ ...resolution, output })
+        : output.kind === "prerender"
+          ? this.#prerenders.settle(exchange, { ...resolution, output, manifest, functionId: output.functionId })
+          : this.#cache.settle(exchange, { ...resolution, manifest, functionId: output.functionId });
+    if (settled !== null) this.#settled.note(exchange, deployment, settled);
   }
 
   /** Answers as routing says. `error`: what led here. */
@@ -206,18 +227,31 @@ class Journey {
   }
 }
 
-/** What routing may see: never a header that only the platform may set. */
-function routeRequest(exchange: Exchange): RouteRequest {
-  const { host, path, query } = exchange.address;
-  const { method } = exchange;
-  return {
-    method,
-    host,
-    path,
-    query,
-    header: (name) => (isPlatformRequestHeader(name) ? undefined : exchange.header(name)),
-    headerNames: () => exchange.request.headers.filter((name, index) => index % 2 === 0 && !isPlatformRequestHeader(name)),
-  };
+/** What routing may see of a request: never a header that only the platform may set. */
+class JourneyRequest implements RouteRequest {
+  readonly method: string;
+  readonly host: string;
+  readonly path: string;
+  readonly query: string;
+  readonly #exchange: Exchange;
+  /** Routing asked for more than method, host and target: another request for them may be answered otherwise. */
+  isLookedAt = false;
+
+  constructor(exchange: Exchange) {
+    this.#exchange = exchange;
+    this.method = exchange.method;
+    ({ host: this.host, path: this.path, query: this.query } = exchange.address);
+  }
+
+  header(name: string): string | undefined {
+    this.isLookedAt = true;
+    return isPlatformRequestHeader(name) ? undefined : this.#exchange.header(name);
+  }
+
+  headerNames(): string[] {
+    this.isLookedAt = true;
+    return this.#exchange.request.headers.filter((name, index) => index % 2 === 0 && !isPlatformRequestHeader(name));
+  }
 }
 
 function errorPage(

@@ -10,6 +10,7 @@ import { openSqliteStore } from "../store/sqlite.ts";
 import type { Store } from "../store/store.ts";
 import { openHostIndex, parseAuthority } from "./host.ts";
 import { Lru } from "./lru.ts";
+import { StoreRevision } from "./revision.ts";
 
 async function openIndex(manifestsMax = 100) {
   const directory = mkdtempSync(join(tmpdir(), "mayfly-hosts-"));
@@ -38,7 +39,7 @@ async function openIndex(manifestsMax = 100) {
   return {
     store,
     asked,
-    index: openHostIndex({ store: watched, blobs, config: { manifestsMax } }),
+    index: openHostIndex({ store: watched, revision: new StoreRevision(watched), blobs, config: { manifestsMax } }),
     async deploy(id: string, state = "READY") {
       const host = `p-${id}.localhost`;
       const manifest: Manifest = {

@@ -9,6 +9,7 @@ import { MayflyError } from "../errors.ts";
 import type { DeploymentState, Digest, Manifest } from "../model.ts";
 import type { Store } from "../store/store.ts";
 import { Lru } from "./lru.ts";
+import type { StoreRevision } from "./revision.ts";
 import { compileRoutes, type CompiledRoutes } from "./route.ts";
 
 // ── what the client asked for ─────────────────────────────────────────────────────────────────────────────────────────
@@ -93,6 +94,8 @@ export interface HostIndex {
    * blobs do not answer
    */
   resolve(host: string): Promise<ServedDeployment | null>;
+  /** The same for a host whose deployment is in memory and still the right one, at once; null: {@link resolve} knows. */
+  recall(host: string): ServedDeployment | null;
 }
 
 /** What the database says of a host. */
@@ -121,18 +124,22 @@ interface Remembered {
 }
 
 /** Remembers at most `manifestsMax` hosts, as many hosts that do not exist, and as many compiled manifests. */
-export function openHostIndex(parts: {
+export function openHostIndex(parts: HostIndexParts): HostIndex {
+  return new StoredHostIndex(parts);
+}
+
+export interface HostIndexParts {
   readonly store: Store;
+  readonly revision: StoreRevision;
   readonly blobs: Pick<BlobStore, "read">;
   readonly config: Pick<Config, "manifestsMax">;
   /** Variables of a deployment, for routes that name one. */
   readonly environment?: (manifest: Manifest) => Readonly<Record<string, string>>;
-}): HostIndex {
-  return new StoredHostIndex(parts.store, parts.blobs, parts.config.manifestsMax, parts.environment ?? (() => ({})));
 }
 
 class StoredHostIndex implements HostIndex {
   readonly #store: Store;
+  readonly #revision: StoreRevision;
   readonly #blobs: Pick<BlobStore, "read">;
   readonly #environment: (manifest: Manifest) => Readonly<Record<string, string>>;
   readonly #known: Lru<string, Remembered>;
@@ -142,17 +149,11 @@ class StoredHostIndex implements HostIndex {
   /** Reads under way, so that a burst asks once. */
   readonly #reading = new Map<string, { readonly revision: number; readonly row: Promise<HostRow | null> }>();
   readonly #compiling = new Map<Digest, Promise<ServedDeployment>>();
-  /** The store's revision as of this turn of the event loop. */
-  #revisionNow: number | null = null;
 
-  constructor(
-    store: Store,
-    blobs: Pick<BlobStore, "read">,
-    manifestsMax: number,
-    environment: (manifest: Manifest) => Readonly<Record<string, string>>,
-  ) {
+  constructor({ store, revision, blobs, config: { manifestsMax }, environment }: HostIndexParts) {
     this.#store = store;
-    this.#environment = environment;
+    this.#revision = revision;
+    this.#environment = environment ?? (() => ({}));
     this.#blobs = blobs;
     this.#known = new Lru(manifestsMax);
     this.#unknown = new Lru(manifestsMax);
@@ -168,25 +169,27 @@ class StoredHostIndex implements HostIndex {
     return this.#compiled.get(row.manifestDigest) ?? (await this.#compile(row.manifestDigest));
   }
 
+  recall(host: string): ServedDeployment | null {
+    const remembered = this.#known.get(host);
+    if (remembered === undefined || remembered.row?.state !== "READY" || remembered.row.manifestDigest === null) return null;
+    try {
+      if (remembered.revision !== this.#revision.now()) return null;
+    } catch {
+      // The database is gone: what is remembered is served on.
+    }
+    return this.#compiled.get(remembered.row.manifestDigest) ?? null;
+  }
+
   async #row(host: string): Promise<HostRow | null> {
     const remembered = this.#known.get(host) ?? this.#unknown.get(host);
     try {
-      const revision = this.#revision();
+      const revision = this.#revision.now();
       if (remembered?.revision === revision) return remembered.row;
       return await this.#read(host, revision);
     } catch (error) {
       if (remembered !== undefined) return remembered.row;
       throw new MayflyError("INTERNAL_ERROR", "The database does not answer, and this address was not asked for before.", { cause: error });
     }
-  }
-
-  /** To ask costs two system calls. Requests read in one turn share the answer: none of them can follow a commit seen in it. */
-  #revision(): number {
-    if (this.#revisionNow === null) {
-      this.#revisionNow = this.#store.revision();
-      setImmediate(() => (this.#revisionNow = null));
-    }
-    return this.#revisionNow;
   }
 
   #read(host: string, revision: number): Promise<HostRow | null> {

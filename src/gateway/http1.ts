@@ -17,6 +17,7 @@ import { newRequestId } from "../names.ts";
 import { Exchange, type BodySink, type Channel } from "./exchange.ts";
 import type { FrontConnection, FrontHost } from "./front-connection.ts";
 import { headerLines, statusLine, type HeaderLines } from "./http1-response.ts";
+import type { PreparedHead } from "./prepared-head.ts";
 import { ChunkedBody, isHopeless, parseRequestHead, type ParsedHead } from "./request-parser.ts";
 
 /** A client that goes on sending after its last answer is cut off after this. Ended at once it might not read the answer. */
@@ -26,7 +27,7 @@ const heldBytesMax = 65_536;
 /** Requests of one connection that are begun before others get their turn. */
 const requestsPerTurnMax = 16;
 /** Up to this a head and its body are copied into one buffer; beyond, two writes at once cost less. */
-const copiedBytesMax = 4096;
+const copiedBytesMax = 16_384;
 /** Empty lines before a request line (RFC 9112 §2.2 asks to bear one). */
 const emptyLinesMax = 2;
 
@@ -525,6 +526,19 @@ class Turn implements Channel {
     }
     this.responseEnded = true;
     this.#connection.responseEnded();
+  }
+
+  give({ status, lines, hasDate }: PreparedHead, body: Uint8Array, id: string, ageS: number | null): boolean {
+    const connection = this.#connection;
+    if (this.#over || this.headWritten || !this.bodyDone || connection.last || this.#request.httpVersion !== "1.1") return false;
+    const age = ageS === null ? "" : `age: ${ageS}\r\n`;
+    const length = status === 304 ? "" : `content-length: ${body.length}\r\n`;
+    this.headWritten = true;
+    const date = hasDate ? "" : connection.host.date.text;
+    this.#send(`${statusLine(status)}server: Mayfly\r\nx-vercel-id: ${id}\r\n${lines}${age}${length}${date}\r\n`, body, "");
+    this.responseEnded = true;
+    connection.responseEnded();
+    return true;
   }
 
   abort(): void {

@@ -18,6 +18,7 @@ import { isFramingHeader, isPlatformResponseHeader } from "./headers.ts";
 import type { PurgeLog } from "./purge-log.ts";
 import { prerenderHeader } from "../runtime/protocol.js";
 import { compileCondition } from "./rule.ts";
+import type { SettledAnswer } from "./settled.ts";
 import { parseCookies, question } from "./spelling.ts";
 
 export interface PrerenderAnswer extends FunctionAnswer {
@@ -73,6 +74,14 @@ export class Prerenders {
     return this.#cache.renew(exchange, { ...asked, cache: "REVALIDATED" }, policy);
   }
 
+  /** As {@link EdgeCache.settle}. */
+  settle(exchange: Exchange, answer: PrerenderAnswer): SettledAnswer | null {
+    const asked = { ...answer, url: urlOf(answer) };
+    const { prerender } = answer.output;
+    const isFor = (one: Exchange): boolean => one.header(revalidateName) === undefined && !passesBy(one, prerender);
+    return this.#cache.settleAt(keyOf(asked), exchange, asked, isFor);
+  }
+
   #policy(answer: PrerenderAnswer, isRenewal: boolean): CachePolicy {
     const { prerender } = answer.output;
     const { allowHeader } = prerender;
@@ -82,7 +91,7 @@ export class Prerenders {
       return !neverSeen.has(name) && (allowHeader === null || allowHeader.includes(name));
     };
     return {
-      key: `${answer.manifest.deploymentId}\nprerender ${answer.path}\n${answer.url}\n${answer.functionId}`,
+      key: keyOf(answer),
       keeps: true,
       storable: (head) => this.#storable(head, answer),
       making: (headers) => {
@@ -143,6 +152,11 @@ function lifetimeOf({ expirationS, staleExpirationS }: Prerender, saidMs: number
   const freshMs = saidMs ?? (expirationS === false ? yearMs : expirationS * 1000);
   const staleMs = staleExpirationS === undefined ? yearMs : Math.max(0, staleExpirationS * 1000 - freshMs);
   return { freshMs, staleMs, errorMs: yearMs };
+}
+
+/** @param answer its url is that of {@link urlOf} */
+function keyOf({ manifest, path, url, functionId }: PrerenderAnswer): string {
+  return `${manifest.deploymentId}\nprerender ${path}\n${url}\n${functionId}`;
 }
 
 /** The path, and of the query what tells answers apart, in one order. */

@@ -6,6 +6,7 @@
 import type { TimestampMs } from "../model.ts";
 import { addPurges, everyProject, listPurges, type Purge, type PurgeMode, type StoredPurge } from "../store/purges.ts";
 import type { Store } from "../store/store.ts";
+import type { StoreRevision } from "./revision.ts";
 
 /** What a purge can name of a kept answer. */
 export interface PurgeScope {
@@ -28,33 +29,36 @@ export interface PurgeLog {
 /** Where nothing is ever purged. */
 export const noPurges: PurgeLog = { refresh: () => null, verdict: () => null, add: async () => {} };
 
-export function openPurgeLog(store: Store): PurgeLog {
-  return new StoredPurgeLog(store);
+export function openPurgeLog(store: Store, revision: StoreRevision): PurgeLog {
+  return new StoredPurgeLog(store, revision);
 }
 
 class StoredPurgeLog implements PurgeLog {
   readonly #store: Store;
-  #revision: number | null = null;
+  readonly #revision: StoreRevision;
+  /** That has been read. */
+  #readRevision: number | null = null;
   #serial = 0;
   #refreshing: Promise<void> | null = null;
   /** Scope → the latest time up to which answers are purged. */
   readonly #times: Readonly<Record<PurgeMode, Map<string, TimestampMs>>> = { delete: new Map(), invalidate: new Map() };
 
-  constructor(store: Store) {
+  constructor(store: Store, revision: StoreRevision) {
     this.#store = store;
+    this.#revision = revision;
   }
 
   refresh(): Promise<void> | null {
     let revision: number;
     try {
-      revision = this.#store.revision();
+      revision = this.#revision.now();
     } catch {
       return null;
     }
-    if (revision === this.#revision) return null;
+    if (revision === this.#readRevision) return null;
     // A read that began before this revision may have missed it: wait, then look again.
     this.#refreshing ??= this.#read(revision).finally(() => (this.#refreshing = null));
-    return this.#refreshing.then(() => (this.#revision === revision ? undefined : (this.refresh() ?? undefined)));
+    return this.#refreshing.then(() => (this.#readRevision === revision ? undefined : (this.refresh() ?? undefined)));
   }
 
   async #read(revision: number): Promise<void> {
@@ -63,11 +67,12 @@ class StoredPurgeLog implements PurgeLog {
     } catch {
       // The database is gone: what is known counts on.
     }
-    this.#revision = revision;
+    this.#readRevision = revision;
   }
 
   async add(purges: readonly Purge[], until: TimestampMs): Promise<void> {
     await addPurges(this.#store, purges, until);
+    this.#revision.forget();
     await this.refresh();
   }
 

@@ -14,7 +14,9 @@ import type { Exchange } from "./exchange.ts";
 import { Lru } from "./lru.ts";
 import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
 import { changeHeaders, type HeaderChange } from "./header-change.ts";
+import { PreparedHead } from "./prepared-head.ts";
 import type { RouteHeader } from "./route.ts";
+import type { SettledAnswer } from "./settled.ts";
 import { matchesEtag, parseRange } from "./validators.ts";
 import { Compressor, isCompressible, negotiate, type Coding } from "./variants.ts";
 
@@ -36,6 +38,13 @@ interface FileFacts {
   readonly type: string;
   readonly disposition: string;
   readonly isCompressible: boolean;
+}
+
+/** Of a file as it is, or of a variant. */
+interface SettledHeads {
+  readonly etag: string;
+  readonly whole: PreparedHead;
+  readonly unchanged: PreparedHead;
 }
 
 export class StaticFiles {
@@ -65,7 +74,7 @@ export class StaticFiles {
     const plain = answer.status === undefined || answer.status === 200;
     const rangeAsked = plain && !isHead ? exchange.header("range") : undefined;
 
-    const isCompressible = facts.isCompressible && size <= this.#fileBytesMax && !answer.headers.some(isAgainstCompression);
+    const isCompressible = this.#varies(answer, facts);
     // A range is of the file as it is.
     const coding = isCompressible && rangeAsked === undefined ? negotiate(exchange.header("accept-encoding")) : null;
     const variant = coding === null ? null : (this.#variant(digest, coding) ?? (await this.#makeVariant(digest, coding)));
@@ -73,7 +82,7 @@ export class StaticFiles {
     const headers = fileHeaders(answer, facts, etag, isCompressible, variant === null ? null : coding);
 
     if (plain && matchesEtag(exchange.header("if-none-match"), etag)) {
-      exchange.head(304, without(headers, "content-disposition", "content-type", "content-encoding"));
+      exchange.head(304, unchangedHeaders(headers));
       return exchange.end();
     }
     const ifRange = exchange.header("if-range");
@@ -96,6 +105,41 @@ export class StaticFiles {
     } else {
       await this.#stream(exchange, status, headers, digest, range);
     }
+  }
+
+  /** The answer to every GET of this file; null: it is not for every GET, or too large to be held. */
+  settle(answer: StaticAnswer): SettledAnswer | null {
+    const { digest, size } = answer.output.file;
+    if (answer.status !== undefined || size > this.#fileBytesMax) return null;
+    const facts = this.#factsOf(answer);
+    const varies = this.#varies(answer, facts);
+    const heads = new Map<string, SettledHeads>();
+    return {
+      give: (exchange) => {
+        if (exchange.header("range") !== undefined) return false;
+        const coding = varies ? negotiate(exchange.header("accept-encoding")) : null;
+        const variant = coding === null ? null : this.#variant(digest, coding);
+        if (variant === undefined) return false;
+        const name = variant === null ? digest : variantName(digest, coding!);
+        const body = variant ?? this.#memory.get(digest);
+        if (body === undefined) return false;
+        let head = heads.get(name);
+        if (head === undefined) {
+          const etag = `"${name}"`;
+          const headers = [...fileHeaders(answer, facts, etag, varies, variant === null ? null : coding), "server-timing", "settled"];
+          head = { etag, whole: new PreparedHead(200, headers), unchanged: new PreparedHead(304, unchangedHeaders(headers)) };
+          heads.set(name, head);
+        }
+        if (matchesEtag(exchange.header("if-none-match"), head.etag)) exchange.give(head.unchanged, nothing, null);
+        else exchange.give(head.whole, body, null);
+        return true;
+      },
+    };
+  }
+
+  /** Whether there are compressed variants of the answer. */
+  #varies({ output, headers }: StaticAnswer, facts: FileFacts): boolean {
+    return facts.isCompressible && output.file.size <= this.#fileBytesMax && !headers.some(isAgainstCompression);
   }
 
   #factsOf({ output, path }: StaticAnswer): FileFacts {
@@ -199,10 +243,13 @@ function disposition(name: string): string {
   return `inline; filename="${plain}"${plain === name ? "" : `; filename*=UTF-8''${extended}`}`;
 }
 
-function without(headers: readonly string[], ...names: readonly string[]): string[] {
+const ofBody = new Set(["content-disposition", "content-type", "content-encoding"]);
+
+/** What a 304 says again (RFC 9110 §15.4.5). */
+function unchangedHeaders(headers: readonly string[]): string[] {
   const kept: string[] = [];
   for (let index = 0; index + 1 < headers.length; index += 2) {
-    if (!names.includes(headers[index]!)) kept.push(headers[index]!, headers[index + 1]!);
+    if (!ofBody.has(headers[index]!)) kept.push(headers[index]!, headers[index + 1]!);
   }
   return kept;
 }

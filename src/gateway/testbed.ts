@@ -85,6 +85,8 @@ export interface TestbedOptions {
   readonly optimiser?: Optimiser;
   /** Of an earlier testbed; kept at the end. */
   readonly directory?: string;
+  /** Takes the place of the index in memory. */
+  readonly index?: (index: HostIndex) => HostIndex;
 }
 
 /** Purges that are not stored. */
@@ -181,12 +183,12 @@ export async function openTestbed(
   const logged: LogLine[] = [];
   const bed = { controlSocket: null as string | null };
   const cache = openCacheStore({ config, purges, directory });
-  const index: HostIndex = hosts ?? {
-    async resolve(host) {
-      const manifest = served.get(host);
-      return manifest === undefined ? null : { manifest, routes: compileRoutes(manifest) };
-    },
+  const compiled = new Map([...served].map(([host, manifest]) => [host, { manifest, routes: compileRoutes(manifest) }]));
+  const inMemory: HostIndex = {
+    resolve: async (host) => compiled.get(host) ?? null,
+    recall: (host) => compiled.get(host) ?? null,
   };
+  const index = hosts ?? more.index?.(inMemory) ?? inMemory;
   const gateway = openGateway({
     config,
     clock,

@@ -351,7 +351,7 @@ function openGatewayOnly(config: ReturnType<typeof loadConfig>): (exchange: Exch
       clock: systemClock,
       certificates: null,
       functions: { invoke: nothing as never },
-      hosts: { resolve: async () => null },
+      hosts: { resolve: async () => null, recall: () => null },
       blobs: { read: nothing, open: nothing as never },
       logs: { append: () => {}, appendRequest: () => {} },
       cache: openCacheStore({ config: { ...config, cacheDiskBytesMax: 0 }, purges: noPurges, directory: "" }),
