@@ -99,7 +99,9 @@ suite("settled answers", { concurrency: true }, () => {
   test("a kept answer of a Function, while it is fresh and not purged; never to those who may not be given it", async () => {
     let runs = 0;
     const dated = "Thu, 01 Jan 2026 00:00:00 GMT";
-    const kept = { headers: ["date", dated, "content-type", "text/plain", "cache-control", "s-maxage=10", "vary", "x-language", "etag", '"e"'] };
+    const kept = {
+      headers: ["date", dated, "content-type", "text/plain", "cache-control", "s-maxage=10", "vary", "x-language", "etag", '"e"'],
+    };
     await using bed = await openTestbed({
       a: { functions: { "api/kept": ({ url, headers }) => answer(`${++runs} ${url} ${headers.includes("de") ? "de" : "en"}`, kept) } },
     });
