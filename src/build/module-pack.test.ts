@@ -10,7 +10,7 @@ import { after, before, describe, it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
 import { unpack } from "../functions/unpack.ts";
 import type { FileTree, FunctionSpec } from "../model.ts";
-import { ModulePack, packPath } from "../runtime/module-pack.js";
+import { ModulePack, packPath, packPaths } from "../runtime/module-pack.js";
 import type { BuildResult } from "./build.ts";
 import { openTestbed } from "./testbed.ts";
 import type { BuildOptions, Files, Testbed } from "./testbed.ts";
@@ -72,8 +72,12 @@ class Unpacked {
   runBoth(env: Record<string, string> = {}): { readonly packed: string; readonly plain: string } {
     assert.ok(existsSync(this.pack), "there is a pack");
     const packed = this.run(env);
-    rmSync(this.pack);
+    this.removePacks();
     return { packed, plain: this.run(env) };
+  }
+
+  removePacks(): void {
+    for (const path of packPaths) rmSync(join(this.root, path), { force: true });
   }
 
   remove(path: string): void {
@@ -317,5 +321,86 @@ describe("loading at build time", { timeout: 120_000 }, () => {
       "api/g.js": source,
     });
     for (const path of ["api/f", "api/g"]) assert.equal((await Unpacked.of(functionAt(result, path))).run(), "1");
+  });
+});
+
+describe("packs that Functions share", { timeout: 120_000 }, () => {
+  const answer = (name: string, more = ""): string =>
+    `const lib = require("../lib/all"); ${more} module.exports = (q, s) => s.end(JSON.stringify(["${name}", lib, require.resolve("../lib/all").slice(-11)]));`;
+  const shared: Files = {
+    "lib/heavy.js": heavy,
+    "lib/all.js":
+      'exports.loaded = (globalThis.loads = (globalThis.loads ?? 0) + 1); exports.heavy = require("./heavy").length; exports.file = __filename.slice(-10);',
+  };
+  const packsOf = async (spec: FunctionSpec): Promise<readonly string[]> => {
+    const tree = JSON.parse((await bed.blobs.read(spec.bundleDigest)).toString("utf8")) as FileTree;
+    return packPaths.flatMap((path) => tree[path]?.digest ?? []);
+  };
+
+  it("are one file, made by loading one of them, and change nothing", async () => {
+    const result = await bed.build({
+      ...shared,
+      "api/a.js": answer("a"),
+      "api/b.ts": `import "../lib/all";\n${answer("b")}`,
+      "api/c.js": answer("c"),
+    });
+    const specs = ["a", "b", "c"].map((name) => functionAt(result, `api/${name}`));
+    const packs = await Promise.all(specs.map(packsOf));
+    assert.equal(packs[0]?.length, 1);
+    assert.deepEqual(packs[1], packs[0]);
+    assert.deepEqual(packs[2], packs[0]);
+    for (const spec of specs) {
+      const bundle = await Unpacked.of(spec);
+      assert.deepEqual(bundle.modules.toSorted(), ["lib/all.js", "lib/heavy.js"]);
+      const { packed, plain } = bundle.runBoth();
+      assert.equal(packed, plain);
+    }
+  });
+
+  it("stand beside a pack of its own for a Function that has much code of its own", async () => {
+    const own = { "lib/own.js": heavy.replace("heavy", "own") };
+    const result = await bed.build({
+      ...shared,
+      ...own,
+      "api/a.js": answer("a", 'lib.own = require("../lib/own");'),
+      "api/b.js": answer("b"),
+    });
+    const [a, b] = await Promise.all(["api/a", "api/b"].map((path) => packsOf(functionAt(result, path))));
+    assert.equal(a?.length, 2);
+    assert.deepEqual(b, a.slice(1));
+    const bundle = await Unpacked.of(functionAt(result, "api/a"));
+    assert.deepEqual(bundle.modules.toSorted(), ["api/a.js", "lib/own.js"]);
+    const { packed, plain } = bundle.runBoth();
+    assert.match(packed, /"own":"own"/);
+    assert.equal(packed, plain);
+  });
+
+  it("are made by another Function when the first fails to load", async () => {
+    const result = await bed.build({
+      ...shared,
+      "api/a.js": 'if (!process.env.SECRET) throw new Error("no"); require("../lib/all");',
+      "api/b.js": answer("b"),
+    });
+    const bundle = await Unpacked.of(functionAt(result, "api/b"));
+    assert.deepEqual(bundle.modules.toSorted(), ["lib/all.js", "lib/heavy.js"]);
+    assert.deepEqual(await packsOf(functionAt(result, "api/a")), await packsOf(functionAt(result, "api/b")));
+  });
+
+  it("are kept from a Function that changes how modules are loaded", async () => {
+    const hooking =
+      'const { Module } = require("node:module"); const { _compile } = Module.prototype; Module.prototype._compile = function (text, ...more) { return _compile.call(this, text.replace("heavy", "hooked"), ...more); };';
+    const result = await bed.build({
+      ...shared,
+      "api/a.js": `${hooking} ${answer("a")}`,
+      "api/b.js": answer("b"),
+      "api/c.js": answer("c"),
+    });
+    const [a, b, c] = await Promise.all(["api/a", "api/b", "api/c"].map((path) => packsOf(functionAt(result, path))));
+    assert.deepEqual(b, c);
+    assert.notDeepEqual(a, b);
+    const bundle = await Unpacked.of(functionAt(result, "api/a"));
+    const packed = bundle.run();
+    bundle.removePacks();
+    assert.equal(packed, bundle.run());
   });
 });

@@ -22,6 +22,8 @@ import { Transpiler, typed } from "./transpile.ts";
 const reaches =
   /\b(?:require|import|from|__dirname|__filename|cwd|readFile\w*|createReadStream|readdir\w*|opendir\w*|createRequire|getBuiltinModule|dlopen|Worker|fork|spawn\w*|exec\w*)\b/;
 
+type AddPacks = ModulePacker["addPacks"];
+
 export class NodeBuilder {
   readonly #context: BuildContext;
   readonly #nodeMajor: Promise<NodeMajor>;
@@ -30,18 +32,32 @@ export class NodeBuilder {
   readonly #sources: SourceFiles;
   readonly #tracer: Tracer;
 
-  constructor(context: BuildContext) {
+  /** @param count how often {@link build} will be called: what several Functions reach is packed when all of them are known */
+  constructor(context: BuildContext, count: number) {
     this.#context = context;
     this.#nodeMajor = chooseNodeMajor(context.work, context.repository, context.job.settings.nodeVersion);
     this.#nodeMajor.catch(() => {});
     this.#sources = new SourceFiles(context.repository);
     this.#transpiler = new Transpiler(this.#sources, this.#nodeMajor);
     this.#tracer = new Tracer(this.#sources, this.#transpiler, context.work);
-    this.#packer = new ModulePacker(context);
+    this.#packer = new ModulePacker(context, count);
   }
 
   /** @throws MayflyError BUILD_OUTPUT_UNSUPPORTED for a runtime that there is not, BUILD_FAILED for a version of Node.js or for code that cannot be bundled */
   async build(step: BuildStep): Promise<StepResult> {
+    let asked = false;
+    const addPacks: AddPacks = (files, entry) => {
+      asked = true;
+      return this.#packer.addPacks(files, entry);
+    };
+    try {
+      return await this.#build(step, addPacks);
+    } finally {
+      if (!asked) this.#packer.leave();
+    }
+  }
+
+  async #build(step: BuildStep, addPacks: AddPacks): Promise<StepResult> {
     const { work } = this.#context;
     const probes = new Probes(this.#sources);
     const entrypoint = join(work, await this.#chooseEntrypoint(step, probes));
@@ -56,7 +72,7 @@ export class NodeBuilder {
       regions: regions ?? config.regions,
     });
     if (runtime === "edge" || runtime === "experimental-edge") await this.#writeEdge(step, entrypoint, limits, probes);
-    else if (runtime.startsWith("nodejs")) await this.#writeNode(step, entrypoint, source, limits, probes);
+    else if (runtime.startsWith("nodejs")) await this.#writeNode(step, entrypoint, source, limits, probes, addPacks);
     else {
       throw new MayflyError(
         "BUILD_OUTPUT_UNSUPPORTED",
@@ -83,13 +99,15 @@ export class NodeBuilder {
     source: string,
     limits: Readonly<Record<string, unknown>>,
     probes: Probes,
+    addPacks: AddPacks,
   ): Promise<void> {
     const isMiddleware = step.config["middleware"] === true;
     const runtime = `nodejs${await this.#nodeMajor}.x`;
     const transpiled = await this.#transpiler.transpile(entrypoint);
     const handler = this.#bundlePath(transpiled?.path ?? entrypoint);
     const awsHandler = typeof step.config["awsLambdaHandler"] === "string" ? step.config["awsLambdaHandler"] : "";
-    const files = await this.#packer.addPack(await this.#files(entrypoint, source, step, probes), { runtime, handler, awsHandler });
+    const group = step.functionSettings.excludeFiles ?? "";
+    const files = await addPacks(await this.#files(entrypoint, source, step, probes), { runtime, handler, awsHandler, group });
     await writeFunction(this.#context, step.output, files, {
       handler,
       runtime,

@@ -89,12 +89,16 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
   }
   const overrides: Record<string, { path?: string; contentType?: string }> = {};
   const written = new Map<Lambda | EdgeFunction, string>();
-  const packer = new ModulePacker(context);
-  for (const [path, output] of outputsOf(result, step)) await writeOutput(path, output);
+  const outputs = outputsOf(result, step);
+  const packer = new ModulePacker(context, lambdasOf(outputs).size);
+  /** They wait for one another, to share what they have in common. */
+  const lambdas: Promise<void>[] = [];
+  for (const [path, output] of outputs) await writeOutput(path, output);
+  await Promise.all(lambdas);
   return { routes, overrides, site: siteOf(result) };
 
   async function writeOutput(path: string, output: AnyOutput): Promise<void> {
-    if (output.type === "Lambda") await writeLambda(path, output as Lambda);
+    if (output.type === "Lambda") beginLambda(path, output as Lambda);
     else if (output.type === "EdgeFunction") await writeEdge(path, output as EdgeFunction);
     else if (output.type === "Prerender") await writePrerender(path, output as Prerender);
     else if (isFile(output)) Object.assign(overrides, await writeStatic(context, path, output));
@@ -103,6 +107,12 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
         "BUILD_OUTPUT_UNSUPPORTED",
         `"${path}" is of the kind "${output.type}"; there are Functions, Edge Functions, prerenders and files.`,
       );
+  }
+
+  function beginLambda(path: string, lambda: Lambda): void {
+    const writing = writeLambda(path, lambda);
+    writing.catch(() => {});
+    lambdas.push(writing);
   }
 
   async function writeLambda(path: string, lambda: Lambda): Promise<void> {
@@ -117,7 +127,7 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
     for (const [name, file] of Object.entries(lambdaFiles)) bundle.set(name, await bundleFile(file as OutputFile, repository));
     const { awsLambdaHandler = "" } = config as { readonly awsLambdaHandler?: string };
     const onDemand = step.use === "@vercel/next" ? [...bundle.keys()].filter((name) => nextPage.test(name)) : [];
-    const packed = await packer.addPack(bundle, {
+    const packed = await packer.addPacks(bundle, {
       runtime: config.runtime,
       handler: config.handler,
       awsHandler: awsLambdaHandler,
@@ -137,7 +147,7 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
   }
 
   async function writePrerender(path: string, prerender: Prerender): Promise<void> {
-    if (prerender.lambda !== undefined) await writeLambda(path, prerender.lambda);
+    if (prerender.lambda !== undefined) beginLambda(path, prerender.lambda);
     const { lambda: _, fallback, ...config } = prerender;
     const base = join(context.output, "functions", posix.join("/", path));
     let fallbackReference: unknown = null;
@@ -180,6 +190,11 @@ function outputsOf(result: AnyResult, step: BuildStep): [string, AnyOutput][] {
     path.replaceAll(/\/{2,}/g, "/").replace(/^\//, ""),
     one,
   ]);
+}
+
+function lambdasOf(outputs: readonly (readonly [string, AnyOutput])[]): ReadonlySet<unknown> {
+  const functions = outputs.flatMap(([, output]) => (output.type === "Prerender" ? ((output as Prerender).lambda ?? []) : output));
+  return new Set(functions.filter(({ type }) => type === "Lambda"));
 }
 
 function isFile(output: AnyOutput): output is OutputFile {

@@ -142,7 +142,7 @@ async function runSteps(context: BuildContext, reused: readonly number[]): Promi
   const functions = remaining.filter((step) => step.builder === "node");
   if (functions.length > 0) {
     const { NodeBuilder } = await import("./node.ts");
-    const builder = new NodeBuilder(context);
+    const builder = new NodeBuilder(context, functions.length);
     const ends = await Promise.allSettled(functions.map((step) => run(step, () => builder.build(step))));
     reportFailures(functions, ends);
   }

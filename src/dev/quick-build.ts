@@ -102,7 +102,7 @@ export class QuickBuild {
     const { repository, blobs, config } = this.#options;
     await mkdir(output, { recursive: true });
     const context = { job: { ...job, bundleBytesMax: config.functionBundleBytesMax }, repository, work, output };
-    const { routes, trace } = await new NodeBuilder(context).build(step);
+    const { routes, trace } = await new NodeBuilder(context, 1).build(step);
     await writeFile(join(output, "config.json"), '{"version":3}');
     const place = overlay(openDirectory(repository, blobs), join(job.rootDirectory, outputDirectory), openDirectory(output, blobs));
     return { parts: await readOutput({ place, rootDirectory: job.rootDirectory, blobs, config }), routes, trace };

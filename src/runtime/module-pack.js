@@ -1,13 +1,13 @@
 /**
- * A module pack: one file of a bundle with the CommonJS modules that the Function loads, each with V8's code cache, and
- * with what `require` resolves to. It only spares Node work: paths, `require.cache`, cycles and stack traces are Node's
+ * A module pack: a file of a bundle with CommonJS modules that the Function loads, each with V8's code cache, and
+ * with what `require` resolves to. A bundle has one, or several when Functions share modules. It only spares Node work: paths, `require.cache`, cycles and stack traces are Node's
  * own, because Node's loader does the rest. Invariant: the files of the bundle are what counts. A pack that is absent,
  * of another Node or damaged is left aside; a code cache that V8 rejects is not used; a module that anybody has hooked is
  * Node's to load.
  *
  * Format: length of the header (uint32, little endian), header (JSON), and from the next multiple of 8 on the parts.
  */
-import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";
 import { Module } from "node:module";
 import { dirname, join } from "node:path";
 import { constants, Script } from "node:vm";
@@ -32,11 +32,16 @@ const loader = /** @type {any} */ (Module);
 /** `import()` is answered by Node's own loader, relative to the file. */
 const importModuleDynamically = constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 const alignment = 8;
+/** As much is read first: most headers are shorter. */
+const headBytes = 64 * 1024;
 const prefix = "(function (exports, require, module, __filename, __dirname) { ";
 const suffix = "\n})";
 
 /** Path of the pack in a bundle. V8's code cache is good for this version alone, and for this processor. */
 export const packPath = `.mayfly/modules-${process.version}-${process.arch}.pack`;
+
+/** Paths of all the packs that a bundle may have, without a gap. */
+export const packPaths = [packPath, ...[1, 2, 3, 4].map((number) => packPath.replace(/pack$/, `${number}.pack`))];
 
 /** The text of a module as a pack keeps it. @param {string} source */
 export function wrapModule(source) {
@@ -133,36 +138,81 @@ function align(offset) {
   return Math.ceil(offset / alignment) * alignment;
 }
 
-export class ModulePack {
-  #root;
+/** The parts are read when the first of them is wanted: a Function may load none of the modules that it shares. */
+class PackFile {
+  #path;
+  #partsAt;
+  #left;
+  /** @type {Buffer | undefined} */
   #parts;
-  /** @type {Map<string, PackedModule>} Absolute path → module that is not loaded yet. */
-  #modules;
-  /** @type {Map<string, string>} */
-  #resolutions;
 
-  /** @param {string} root without links @param {PackHeader} header @param {Buffer} parts */
-  constructor(root, header, parts) {
-    this.#root = root;
-    this.#parts = /** @type {Buffer | undefined} */ (parts);
-    this.#modules = new Map(header.modules.map((module) => [`${root}/${module.path}`, module]));
-    this.#resolutions = new Map(header.resolutions);
+  /** @param {string} path @throws when it is none */
+  constructor(path) {
+    this.#path = path;
+    const head = readPart(path, 0, headBytes);
+    const length = head.readUInt32LE(0);
+    const whole = 4 + length <= head.length ? head : readPart(path, 0, 4 + length);
+    this.header = /** @type {PackHeader} */ (JSON.parse(whole.toString("utf8", 4, 4 + length)));
+    this.#partsAt = align(4 + length);
+    this.#left = this.header.modules.length;
   }
 
-  /** The pack of a bundle, or undefined. @param {string} directory */
-  static open(directory) {
-    const path = join(directory, packPath);
-    // Most Functions have none, and an error costs more than a look.
-    if (!existsSync(path)) return undefined;
-    try {
-      const bytes = readFileSync(path);
-      const length = bytes.readUInt32LE(0);
-      const header = /** @type {PackHeader} */ (JSON.parse(bytes.toString("utf8", 4, 4 + length)));
-      // Node names modules by their real paths.
-      return new ModulePack(realpathSync(directory), header, bytes.subarray(align(4 + length)));
-    } catch {
-      return undefined;
+  /** A module's text and code cache, once. @param {PackedModule} module */
+  take({ encoding, source: [start, end], cache }) {
+    const parts = (this.#parts ??= readPart(this.#path, this.#partsAt));
+    // The memory is the Function's again.
+    if (--this.#left === 0) this.#parts = undefined;
+    return { wrapped: parts.toString(encoding, start, end), cache: parts.subarray(...cache) };
+  }
+}
+
+/** @param {string} path @param {number} start @param {number} [bytesMax] */
+function readPart(path, start, bytesMax = Number.POSITIVE_INFINITY) {
+  const file = openSync(path, "r");
+  try {
+    const bytes = Buffer.allocUnsafeSlow(Math.min(fstatSync(file).size - start, bytesMax));
+    for (let at = 0; at < bytes.length;) {
+      const read = readSync(file, bytes, at, bytes.length - at, start + at);
+      if (read === 0) throw new Error("The pack is shorter than it was.");
+      at += read;
     }
+    return bytes;
+  } finally {
+    closeSync(file);
+  }
+}
+
+export class ModulePack {
+  #root;
+  /** @type {Map<string, { module: PackedModule, file: PackFile }>} Absolute path → module that is not loaded yet. */
+  #modules = new Map();
+  /** @type {Map<string, string>} */
+  #resolutions = new Map();
+
+  /** @param {string} root without links @param {readonly PackFile[]} files */
+  constructor(root, files) {
+    this.#root = root;
+    for (const file of files) {
+      for (const module of file.header.modules) this.#modules.set(`${root}/${module.path}`, { module, file });
+      for (const [key, path] of file.header.resolutions) this.#resolutions.set(key, path);
+    }
+  }
+
+  /** The packs of a bundle, or undefined. @param {string} directory */
+  static open(directory) {
+    const files = [];
+    for (const path of packPaths) {
+      const place = join(directory, path);
+      // Most Functions have none, and an error costs more than a look.
+      if (!existsSync(place)) break;
+      try {
+        files.push(new PackFile(place));
+      } catch {
+        // The bundle's own files are there.
+      }
+    }
+    // Node names modules by their real paths.
+    return files.length === 0 ? undefined : new ModulePack(realpathSync(directory), files);
   }
 
   /**
@@ -208,13 +258,10 @@ export class ModulePack {
 
   /** A module that is loaded a second time (`delete require.cache[…]`) is Node's to load. @param {string} filename */
   #take(filename) {
-    const module = this.#modules.get(filename);
-    const parts = this.#parts;
-    if (module === undefined || parts === undefined) return undefined;
+    const known = this.#modules.get(filename);
+    if (known === undefined) return undefined;
     this.#modules.delete(filename);
-    // The memory is the Function's again.
-    if (this.#modules.size === 0) this.#parts = undefined;
-    const [start, end] = module.source;
-    return compileModule(parts.toString(module.encoding, start, end), filename, parts.subarray(...module.cache));
+    const { wrapped, cache } = known.file.take(known.module);
+    return compileModule(wrapped, filename, cache);
   }
 }

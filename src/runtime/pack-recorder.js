@@ -1,21 +1,29 @@
 /**
- * Makes a Function's module pack (module-pack.js): loads the Function as the guest does, keeps the CommonJS modules that
- * Node compiles and what requests resolve to, and writes them with the code that V8 has compiled by then. Serves no
- * request. Runs inside the build sandbox, in a process of its own: it is the Function's code that runs here.
- * With `check` it loads the Function with its pack instead. Exit code 0: loaded; 1: the Function's own error; else: it ended itself.
+ * Makes a Function's module packs (module-pack.js): loads the Function as the guest does, keeps the CommonJS modules that
+ * Node compiles and what requests resolve to, and writes them with the code that V8 has compiled by then: `own.pack`, and
+ * `<name>.pack` for each share, beside SHARES. Serves no request. Runs inside the build sandbox, in a process of its own: it is the Function's code that runs here.
+ * With `check` it loads the Function with its packs instead. Exit code 0: loaded; 1: the Function's own error; else: it ended itself.
  *
- * Usage: node pack-recorder.js record|check ROOT HANDLER AWS_HANDLER [FILE that the handler loads on demand]…
+ * Usage: node pack-recorder.js record|check ROOT HANDLER AWS_HANDLER SHARES [FILE that the handler loads on demand]…
  */
-import { mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { createRequire, Module, syncBuiltinESMExports } from "node:module";
 import { dirname, isAbsolute, join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { compileFunction } from "node:vm";
 import { loadHandler } from "./handler.js";
-import { compileModule, formatPack, packPath, placeParts, runModule, wrapModule } from "./module-pack.js";
+import { compileModule, formatPack, placeParts, runModule, wrapModule } from "./module-pack.js";
 import { publishContext } from "./request-context.js";
 
-const [, , task = "", directory = "", handler = "", awsHandler = "", ...onDemand] = process.argv;
+/**
+ * Files that several Functions have: their modules have a pack of their own.
+ * @typedef {object} PackShare
+ * @property {string} name
+ * @property {readonly string[]} files relative to the root
+ * @property {readonly string[]} reaches names of shares that every Function has which has this one
+ */
+
+const [, , task = "", directory = "", handler = "", awsHandler = "", sharesPath = "", ...onDemand] = process.argv;
 // Node names modules by their real paths.
 const root = realpathSync(directory);
 const eagerLengthMax = 1_000_000;
@@ -24,7 +32,7 @@ const loader = /** @type {any} */ (Module);
 
 /** @type {Map<string, { wrapped: string, script: import("node:vm").Script }>} Absolute path → module. */
 const modules = new Map();
-/** @type {Map<string, { directory: string, request: string, file: string }>} */
+/** @type {Map<string, { directory: string, request: string, file: string, parents: Set<string> }>} */
 const resolutions = new Map();
 /** Somebody changes modules while they are loaded: then a pack would keep them from it. */
 let hooked = false;
@@ -45,7 +53,7 @@ function record() {
     const file = Reflect.apply(resolveFilename, this, [request, parent, isMain, options]);
     const directory = parent?.path;
     if (options === undefined && typeof directory === "string" && isInside(`${directory}/`) && isInside(file) && !isAbsolute(request))
-      resolutions.set(`${directory}\0${request}`, { directory, request, file });
+      noteResolution(directory, request, file, parent.filename ?? "");
     return file;
   };
 
@@ -57,6 +65,14 @@ function record() {
     };
   }
   syncBuiltinESMExports();
+}
+
+/** @param {string} directory @param {string} request @param {string} file @param {string} parent */
+function noteResolution(directory, request, file, parent) {
+  const key = `${directory}\0${request}`;
+  const known = resolutions.get(key);
+  if (known?.file === file) known.parents.add(parent);
+  else resolutions.set(key, { directory, request, file, parents: new Set([parent]) });
 }
 
 /** @param {string} content @param {string} filename */
@@ -96,11 +112,28 @@ function isInside(file) {
   return file.startsWith(`${root}/`);
 }
 
-function writePack() {
+function writePacks() {
   if (hooked || modules.size === 0) return;
+  const shares = /** @type {PackShare[]} */ (JSON.parse(readFileSync(sharesPath, "utf8")));
+  /** @type {Map<string, string>} */
+  const shareOf = new Map(shares.flatMap(({ name, files }) => files.map((file) => [file, name])));
+  const nameOf = (/** @type {string} */ file) => shareOf.get(relative(file)) ?? "own";
+  const stable = [...resolutions.values()].filter(isStable);
+  for (const { name, reaches } of [{ name: "own", reaches: shares.map((share) => share.name) }, ...shares]) {
+    const mine = [...modules].filter(([file]) => nameOf(file) === name);
+    // What one module of the share asks for is there for every Function that has the share.
+    const known = stable.filter(
+      ({ file, parents }) => [name, ...reaches].includes(nameOf(file)) && [...parents].some((parent) => nameOf(parent) === name),
+    );
+    if (mine.length > 0) writeFileSync(join(dirname(sharesPath), `${name}.pack`), packOf(mine, known));
+  }
+}
+
+/** @param {[string, { wrapped: string, script: import("node:vm").Script }][]} mine @param {{ directory: string, request: string, file: string }[]} known */
+function packOf(mine, known) {
   const parts = [];
   const packed = [];
-  for (const [file, { wrapped, script }] of modules) {
+  for (const [file, { wrapped, script }] of mine) {
     const encoding = /** @type {"latin1" | "utf16le"} */ (/[^\0-\u00ff]/.test(wrapped) ? "utf16le" : "latin1");
     packed.push({ path: relative(file), encoding });
     parts.push(Buffer.from(wrapped, encoding), script.createCachedData());
@@ -112,15 +145,11 @@ function writePack() {
       source: /** @type {[number, number]} */ (places[2 * index]),
       cache: /** @type {[number, number]} */ (places[2 * index + 1]),
     })),
-    resolutions: [...resolutions.values()]
-      .filter(isStable)
-      .map(
-        ({ directory, request, file }) => /** @type {[string, string]} */ ([`${directory.slice(root.length)}\0${request}`, relative(file)]),
-      ),
+    resolutions: known.map(
+      ({ directory, request, file }) => /** @type {[string, string]} */ ([`${directory.slice(root.length)}\0${request}`, relative(file)]),
+    ),
   };
-  const path = join(root, packPath);
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, formatPack(header, parts));
+  return formatPack(header, parts);
 }
 
 /** Whether the request resolves so for every module of the directory, not only for one that has paths of its own. */
@@ -144,7 +173,7 @@ function relative(file) {
 if (task === "record") {
   record();
   // However it ends, what it has loaded by then is good.
-  process.on("exit", writePack);
+  process.on("exit", writePacks);
 }
 for (const event of ["uncaughtException", "unhandledRejection"]) process.on(event, () => end(1));
 publishContext();
@@ -161,6 +190,6 @@ try {
 
 /** Now, whatever the Function has opened. @param {number} code */
 function end(code) {
-  if (task === "record") writePack();
+  if (task === "record") writePacks();
   reallyExit(code);
 }
