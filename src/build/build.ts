@@ -25,6 +25,7 @@ import { readOutput } from "./output.ts";
 import type { OutputParts } from "./output.ts";
 import type { Plan } from "./plan.ts";
 import {
+  findEarlier,
   findReusable,
   keysOf,
   makeRecord,
@@ -171,16 +172,18 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines,
   const { plan, tree, blobs, config, reuse } = request;
   const keys = reuse === undefined ? null : keysOf({ ...reuse, tree, job, config });
   const record = reuse?.record ?? null;
-  const reused = keys === null || record === null ? new Map<BuildStep, RecordEntry>() : await findReusable(record, keys, job, tree, blobs);
-  const isAllReused = reused.size === job.steps.length;
-  const built = isAllReused
+  const found = keys === null || record === null ? new Map<BuildStep, RecordEntry>() : await findReusable(record, keys, job, tree, blobs);
+  const isAllReused = found.size === job.steps.length;
+  const built: SandboxBuild = isAllReused
     ? {
         parts: { routes: plan.routes, outputs: {}, functions: {}, site: plan.site, framework: null, warnings: [] },
         report: null,
+        reused: found,
         unchanged: new Set<string>(),
         readsProject: record!.installReadsProject,
       }
-    : await buildInSandbox(request, job, keys, reused, lines, opened);
+    : await buildInSandbox(request, job, keys, found, lines, opened);
+  const { reused } = built;
   const entries = [...reused.values()];
   const functions = entries.flatMap((entry) => entry.functions.map((spec) => [spec.id, spec] as const));
   const parts: OutputParts = {
@@ -221,6 +224,8 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines,
 interface SandboxBuild {
   readonly parts: OutputParts;
   readonly report: BuildReport | null;
+  /** Steps whose output is taken from an earlier build. */
+  readonly reused: ReadonlyMap<BuildStep, RecordEntry>;
   /** Paths among the inputs of traces that still are what was uploaded. */
   readonly unchanged: ReadonlySet<string>;
   /** Installing may have read files of the project. */
@@ -231,7 +236,7 @@ async function buildInSandbox(
   request: BuildRequest,
   job: PlannedJob,
   keys: BuildKeys | null,
-  reused: ReadonlyMap<BuildStep, RecordEntry>,
+  found: ReadonlyMap<BuildStep, RecordEntry>,
   lines: LogLines,
   opened: AsyncDisposableStack,
 ): Promise<SandboxBuild> {
@@ -249,25 +254,29 @@ async function buildInSandbox(
     await at.sandbox.kill();
     if (lane !== null && (await isRealDirectory(repository))) await reuse!.caches.keep(deployment.projectId, lane, kept, installed);
   });
-  const found = reuse === undefined ? null : await reuse.caches.take(deployment.projectId, reuse.lanesToRead, reuse.laneToWrite, kept);
-  const isInstalled = found !== null && keys !== null && [keys.install, keys.everything].includes(found);
+  const key = reuse === undefined ? null : await reuse.caches.take(deployment.projectId, reuse.lanesToRead, reuse.laneToWrite, kept);
+  const isInstalled = key !== null && keys !== null && [keys.install, keys.everything].includes(key);
   await mkdir(at.hostPath(guestPaths.downloads), { recursive: true });
   const installs = job.installs.map((install) => ({ ...install, done: isInstalled && install.command === null }));
-  const places = job.steps.flatMap((step, index) => (reused.has(step) ? [index] : []));
-  await runWorker(request, { ...job, installs, reused: places }, lines, at);
+  const places = job.steps.flatMap((step, index) => (found.has(step) ? [index] : []));
+  const record = reuse?.record ?? null;
+  const offered = record === null || keys === null ? [] : await findEarlier(record, keys, job, blobs);
+  await runWorker(request, { ...job, installs, reused: places, earlier: offered.map(({ earlier }) => earlier) }, lines, at);
   if (request.signal.aborted) throw new MayflyError("canceled");
   if (!(await isRealDirectory(repository))) {
     throw new MayflyError("BUILD_OUTPUT_INVALID", "The build has put something else in the place of its source directory.");
   }
   const place = openDirectory(repository, blobs);
-  const made = new Set([...reused.values()].flatMap((entry) => Object.keys(entry.outputs)));
-  const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config, reused: made });
   const report = await readReport(openDirectory(scratch, blobs), blobs);
-  const traced = new Set(report?.steps.flatMap((step) => step.trace?.inputs ?? []));
+  const met = offered.filter(({ earlier }) => report?.steps[earlier.index]?.reused === true);
+  const reused = new Map([...found, ...met.map(({ earlier, entry }) => [job.steps[earlier.index]!, entry] as const)]);
+  const paths = new Set([...reused.values()].flatMap((entry) => Object.keys(entry.outputs)));
+  const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config, reused: paths });
+  const traced = new Set(report?.steps.flatMap((step) => (step.fingerprint === null ? (step.trace?.inputs ?? []) : [])));
   const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, blobs));
   const readsProject = runsScripts(report) || (await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest)));
   installed = keys === null ? null : readsProject ? keys.everything : keys.install;
-  return { parts, report, unchanged, readsProject };
+  return { parts, report, reused, unchanged, readsProject };
 }
 
 /** null: it left none that can be understood. */
@@ -303,7 +312,7 @@ const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").upda
 /** Resolves when the worker is done and everything it started is gone. */
 async function runWorker(
   request: BuildRequest,
-  planned: PlannedJob & Pick<BuildJob, "reused">,
+  planned: PlannedJob & Pick<BuildJob, "reused" | "earlier">,
   lines: LogLines,
   at: BuildSandbox,
 ): Promise<void> {

@@ -6,7 +6,7 @@
  *
  * The way of a build:  plan.ts (outside: what is there to build?) → worker.ts (inside: install, then builders) → output.ts (outside: check, store, manifest).
  */
-import type { Manifest, ProjectSettings, Route, Target } from "../model.ts";
+import type { Digest, Manifest, ProjectSettings, Route, Target } from "../model.ts";
 
 /** What a deployment has besides routes and outputs; absent where the build says nothing of it. */
 export type SiteSettings = Pick<Manifest, "wildcard" | "images" | "crons">;
@@ -74,6 +74,17 @@ export interface StepTrace {
   readonly anyName: boolean;
   /** What is installed matters. */
   readonly installed: boolean;
+  /** Directories of the installed packages that matter, where the job's commands may change them; else empty. */
+  readonly packages: readonly string[];
+}
+
+/** What an earlier build of a step has met, when its job runs commands: met again, the step need not be built. */
+export interface EarlierStep {
+  /** Place in the job's steps. */
+  readonly index: number;
+  readonly trace: StepTrace;
+  /** Of the trace, by build/fingerprint.ts. */
+  readonly fingerprint: Digest;
 }
 
 /** What a worker says about its steps, beside `.vercel/output`. As believable as all that comes out of a sandbox. */
@@ -88,6 +99,10 @@ export interface StepReport {
   readonly ms: number;
   /** null: what it depends on is not known, so it is built anew each time. */
   readonly trace: StepTrace | null;
+  /** Of what it depends on, when the job runs commands; else null. */
+  readonly fingerprint: Digest | null;
+  /** It is as an earlier build has met it, and was not built. */
+  readonly reused: boolean;
 }
 
 /** The whole job of a build sandbox: the first line it reads from descriptor 3, as JSON. */
@@ -102,6 +117,8 @@ export interface BuildJob {
   readonly runsCommands: boolean;
   /** Places in `steps` of those whose output is taken from an earlier build: nothing is to be done for them. */
   readonly reused: readonly number[];
+  /** When the job runs commands: what earlier builds have met. */
+  readonly earlier: readonly EarlierStep[];
   readonly routes: BuildRoutes;
   readonly cleanUrls: boolean;
   /** From vercel.json; goes into `config.json`. */
@@ -116,7 +133,7 @@ export interface BuildJob {
 }
 
 /** What the upload alone decides of a job. */
-export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "programs" | "env" | "reused">;
+export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "programs" | "env" | "reused" | "earlier">;
 
 /** Routes known before the build; the builders' own are merged into them (`mergeRoutes` of `@vercel/routing-utils`). */
 export interface BuildRoutes {

@@ -39,6 +39,7 @@ export const exampleJob: BuildJob = {
   ],
   runsCommands: false,
   reused: [],
+  earlier: [],
   routes: { user: [], detected: [] },
   cleanUrls: false,
   site: {},

@@ -37,7 +37,7 @@ export class NodeBuilder {
     this.#context = context;
     this.#nodeMajor = chooseNodeMajor(context.work, context.repository, context.job.settings.nodeVersion);
     this.#nodeMajor.catch(() => {});
-    this.#sources = new SourceFiles(context.repository);
+    this.#sources = new SourceFiles(context.repository, context.job.runsCommands);
     this.#transpiler = new Transpiler(this.#sources, this.#nodeMajor);
     this.#tracer = new Tracer(this.#sources, this.#transpiler, context.work);
     this.#packer = new ModulePacker(context, count);

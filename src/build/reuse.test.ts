@@ -235,7 +235,19 @@ test("a server that nothing is built for is re-used too", async () => {
   assert.deepEqual(await rebuilt(server, server), []);
   assert.deepEqual(await rebuilt(server, { ...server, "server.ts": `${String(server["server.ts"])}//` }), ["server.ts"]);
   const compiled = { ...server, "package.json": json({ name: "x", scripts: { build: "true" } }) };
-  assert.deepEqual(await rebuilt(compiled, compiled), ["server.ts"]);
+  assert.deepEqual(await rebuilt(compiled, compiled), []);
+  const made = (text: string): Files => ({
+    ...server,
+    "package.json": json({
+      name: "x",
+      scripts: { build: "mkdir -p dist && cp text dist/text.js && echo 'require(\"./text\")' > dist/server.js" },
+    }),
+    text,
+    "src/server.ts": server["server.ts"]!,
+    "server.ts": "",
+  });
+  assert.deepEqual(await rebuilt(made("1"), made("1")), []);
+  assert.deepEqual(await rebuilt(made("1"), made("2")), ["src/server.ts"]);
 });
 
 test("what the project's own build makes is never taken for granted", async () => {
@@ -244,8 +256,39 @@ test("what the project's own build makes is never taken for granted", async () =
     "input.txt": "1",
     "public/a.txt": "",
     "api/a.js": `const x = require("../lib/made"); ${handler}`,
+    "api/e.ts": 'export const config = { runtime: "edge" };\nexport default () => new Response("e");\n',
+    "api/plain.js": `const x = 1; ${handler}`,
+    "api/list.js": 'module.exports = (req, res) => res.end(String(require("fs").readdirSync(__dirname + "/../lib")));',
   };
-  assert.deepEqual(await rebuilt(files, { ...files, "input.txt": "22" }), ["api/a.js", "package.json"]);
+  // The build itself always runs; of the Functions beside it those are built that meet something else than before.
+  assert.deepEqual(await rebuilt(files, files), ["package.json"]);
+  assert.deepEqual(await rebuilt(files, { ...files, "input.txt": "22" }), ["api/a.js", "api/list.js", "package.json"]);
+  assert.deepEqual(await rebuilt(files, { ...files, "api/plain.js": `const x = 2; ${handler}` }), ["api/plain.js", "package.json"]);
+  assert.deepEqual(await rebuilt(files, { ...files, "lib/made.ts": "" }), ["api/a.js", "api/list.js", "package.json"]);
+  assert.deepEqual(await rebuilt(files, files, {}, { buildEnv: { A: "1" } }), [
+    "package.json",
+    "api/a.js",
+    "api/e.ts",
+    "api/list.js",
+    "api/plain.js",
+  ]);
+});
+
+test("what the project's own build changes in packages is never taken for granted", async () => {
+  const files = (schema: string): Files => ({
+    "package.json": json({
+      scripts: {
+        build: "mkdir -p public node_modules/.client && echo module.exports = $(wc -c < schema.txt) > node_modules/.client/made.js",
+      },
+    }),
+    "schema.txt": schema,
+    "public/a.txt": "",
+    "node_modules/client/index.js": 'module.exports = require("../.client/made.js");',
+    "api/a.js": `const x = require("client"); ${handler}`,
+    "api/plain.js": `const x = 1; ${handler}`,
+  });
+  assert.deepEqual(await rebuilt(files("1"), files("1")), ["package.json"]);
+  assert.deepEqual(await rebuilt(files("1"), files("22")), ["api/a.js", "package.json"]);
 });
 
 // ── installs ──────────────────────────────────────────────────────────────────────────────────────────────────────────

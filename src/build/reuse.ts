@@ -4,14 +4,15 @@
  *
  * A record is of one tree. A Function of it is still good when of the paths by which the new tree differs none is among
  * its inputs, none has come where its build looked and found nothing, and settings, platform, environment and installed
- * packages are the same. Invariant: in doubt it is built. A hit that is not true would be a bug, a miss costs a second.
+ * packages are the same. Where commands of the project run first, the worker asks the disk instead, when they have run
+ * (fingerprint.ts). Invariant: in doubt it is built. A hit that is not true would be a bug, a miss costs a second.
  */
 import { createHash } from "node:crypto";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import type { Digest, FunctionSpec, Output, SourceTree } from "../model.ts";
 import { builderDigest } from "./builder-digest.ts";
-import type { BuildReport, BuildStep, PlannedJob, StepReport } from "./builder.ts";
+import type { BuildReport, BuildStep, EarlierStep, PlannedJob, StepReport, StepTrace } from "./builder.ts";
 
 /** What a build leaves for the next one. A blob, as JSON. */
 export interface BuildRecord {
@@ -26,11 +27,9 @@ export interface BuildRecord {
   readonly entries: Readonly<Record<Digest, RecordEntry>>;
 }
 
-export interface RecordEntry {
-  readonly inputs: readonly string[];
-  readonly absent: readonly string[];
-  readonly anyName: boolean;
-  readonly installed: boolean;
+export interface RecordEntry extends StepTrace {
+  /** Of what its build has met, when its job ran commands; else null. */
+  readonly fingerprint: Digest | null;
   /** Path → what answers there. */
   readonly outputs: Readonly<Record<string, Output>>;
   readonly functions: readonly FunctionSpec[];
@@ -132,10 +131,32 @@ export async function findReusable(
   for (const step of job.steps) {
     const entry = record.entries[keyOfStep(step)];
     if (entry === undefined || (entry.installed && !isSameInstall) || !isUntouched(entry, changes)) continue;
-    const bundles = await Promise.all(entry.functions.map((spec) => blobs.has(spec.bundleDigest)));
-    if (bundles.every(Boolean)) found.set(step, entry);
+    if (await isStored(entry, blobs)) found.set(step, entry);
   }
   return found;
+}
+
+/** Of a job that runs commands: the entries of those steps that need not be built if they meet the same again. */
+export async function findEarlier(
+  record: BuildRecord,
+  keys: BuildKeys,
+  job: PlannedJob,
+  blobs: BlobStore,
+): Promise<readonly { readonly earlier: EarlierStep; readonly entry: RecordEntry }[]> {
+  if (!job.runsCommands || record.keys.base !== keys.base) return [];
+  const found: { readonly earlier: EarlierStep; readonly entry: RecordEntry }[] = [];
+  for (const [index, step] of job.steps.entries()) {
+    const entry = record.entries[keyOfStep(step)];
+    if (entry === undefined || entry.fingerprint === null || !(await isStored(entry, blobs))) continue;
+    const { inputs, absent, anyName, installed, packages, fingerprint } = entry;
+    found.push({ earlier: { index, trace: { inputs, absent, anyName, installed, packages }, fingerprint }, entry });
+  }
+  return found;
+}
+
+async function isStored(entry: RecordEntry, blobs: BlobStore): Promise<boolean> {
+  const bundles = await Promise.all(entry.functions.map((spec) => blobs.has(spec.bundleDigest)));
+  return bundles.every(Boolean);
 }
 
 interface Changes {
@@ -201,7 +222,6 @@ export interface RecordFacts {
 /** null: nothing of this build can be re-used. */
 export function makeRecord(facts: RecordFacts): BuildRecord | null {
   const { keys, job, sourceDigest, reused, report, outputs, functions } = facts;
-  if (job.runsCommands) return null;
   const entries: [Digest, RecordEntry][] = [];
   for (const [index, step] of job.steps.entries()) {
     const kept = reused.get(step);
@@ -209,13 +229,13 @@ export function makeRecord(facts: RecordFacts): BuildRecord | null {
       entries.push([keyOfStep(step), kept]);
       continue;
     }
-    const trace = report?.steps[index]?.trace;
+    const { trace, fingerprint = null } = report?.steps[index] ?? {};
     const output = outputs[step.output];
     const spec = output !== undefined && "functionId" in output ? functions[output.functionId] : undefined;
     if (trace === undefined || trace === null || output === undefined || spec === undefined) continue;
-    // What the build itself has made or changed says nothing about the next one.
-    if (!trace.inputs.every((path) => facts.unchanged.has(path))) continue;
-    entries.push([keyOfStep(step), { ...trace, outputs: { [step.output]: output }, functions: [spec] }]);
+    // What the build itself has made or changed says nothing about the next one, unless the next one looks for itself.
+    if (fingerprint === null && !trace.inputs.every((path) => facts.unchanged.has(path))) continue;
+    entries.push([keyOfStep(step), { ...trace, fingerprint, outputs: { [step.output]: output }, functions: [spec] }]);
   }
   return { version: 1, keys, installReadsProject: facts.installReadsProject, sourceDigest, entries: Object.fromEntries(entries) };
 }
@@ -294,12 +314,15 @@ export function parseReport(text: string): BuildReport | null {
   }
 }
 
-function parseStep({ ms, trace }: Readonly<Record<string, unknown>>): StepReport {
-  const { inputs, absent, anyName, installed } = recordOf(trace);
-  const isTrace = isStrings(inputs) && isStrings(absent) && typeof anyName === "boolean" && typeof installed === "boolean";
+function parseStep({ ms, trace, fingerprint, reused }: Readonly<Record<string, unknown>>): StepReport {
+  const { inputs, absent, anyName, installed, packages } = recordOf(trace);
+  const isTrace =
+    isStrings(inputs) && isStrings(absent) && isStrings(packages) && typeof anyName === "boolean" && typeof installed === "boolean";
   return {
     ms: typeof ms === "number" && ms >= 0 ? ms : 0,
-    trace: isTrace ? { inputs, absent, anyName, installed } : null,
+    trace: isTrace ? { inputs, absent, anyName, installed, packages } : null,
+    fingerprint: typeof fingerprint === "string" && /^[0-9a-f]{64}$/.test(fingerprint) ? fingerprint : null,
+    reused: reused === true,
   };
 }
 

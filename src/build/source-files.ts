@@ -9,17 +9,24 @@ import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { StepTrace } from "./builder.ts";
 
 const installed = /(?:^|\/)node_modules(?:\/|$)/;
+/** The innermost package that a path is in. */
+const packageDirectory = /^.*(?:^|\/)node_modules\/(?:@[^/]+\/)?[^/]+/;
 
 export class SourceFiles {
   readonly top: string;
+  readonly notesPackages: boolean;
   readonly #stats = new Map<string, Stats | null>();
   readonly #links = new Map<string, string | null>();
   readonly #real = new Map<string, { readonly path: string; readonly links: readonly string[] }>();
   readonly #packages = new Map<string, string | null>();
 
-  /** @param top absolute path of the repository */
-  constructor(top: string) {
+  /**
+   * @param top absolute path of the repository
+   * @param notesPackages each package that matters is noted, because what is installed may have been changed
+   */
+  constructor(top: string, notesPackages: boolean) {
     this.top = top;
+    this.notesPackages = notesPackages;
   }
 
   /** What is there, behind links; null: nothing. */
@@ -69,6 +76,7 @@ export class Probes {
   readonly #files: SourceFiles;
   readonly #inputs = new Set<string>();
   readonly #absent = new Set<string>();
+  readonly #packages = new Set<string>();
   #anyName = false;
   #installed = false;
 
@@ -100,12 +108,19 @@ export class Probes {
   add(other: Probes): void {
     for (const path of other.#inputs) this.#inputs.add(path);
     for (const path of other.#absent) this.#absent.add(path);
+    for (const path of other.#packages) this.#packages.add(path);
     this.#anyName ||= other.#anyName;
     this.#installed ||= other.#installed;
   }
 
   toTrace(): StepTrace {
-    return { inputs: [...this.#inputs], absent: [...this.#absent], anyName: this.#anyName, installed: this.#installed };
+    return {
+      inputs: [...this.#inputs],
+      absent: [...this.#absent],
+      anyName: this.#anyName,
+      installed: this.#installed,
+      packages: [...this.#packages],
+    };
   }
 
   #note(path: string, set: Set<string>): void {
@@ -119,8 +134,11 @@ export class Probes {
     const name = relative(this.#files.top, path).replaceAll(sep, "/");
     // The machine's own files are the same for every build.
     if (name === "" || name.startsWith("../")) return;
-    if (installed.test(name)) this.#installed = true;
-    else set.add(name);
+    if (!installed.test(name)) set.add(name);
+    else {
+      this.#installed = true;
+      if (this.#files.notesPackages) this.#packages.add(packageDirectory.exec(name)?.[0] ?? name);
+    }
   }
 }
 

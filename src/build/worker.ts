@@ -18,7 +18,7 @@ import { format } from "node:util";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import { outputDirectory } from "./builder.ts";
-import type { BuildJob, BuildMessage, BuildReport, BuildStep, SiteSettings, StepReport } from "./builder.ts";
+import type { BuildJob, BuildMessage, BuildReport, BuildStep, EarlierStep, SiteSettings, StepReport } from "./builder.ts";
 import { exampleFiles, exampleJob } from "./example.ts";
 import { mergeStepRoutes } from "./routes.ts";
 import type { BuildContext, StepResult } from "./step.ts";
@@ -84,7 +84,7 @@ async function warmUp(): Promise<void> {
 }
 
 async function work(job: BuildJob, repository: string, reportPath: string): Promise<void> {
-  const { env, programs, reused, ...rest } = job;
+  const { env, programs, reused, earlier, ...rest } = job;
   Object.assign(process.env, env, { PATH: [...programs, process.env["PATH"] ?? ""].join(delimiter) });
   if (existsSync(authorities)) {
     Object.assign(process.env, {
@@ -105,9 +105,13 @@ async function work(job: BuildJob, repository: string, reportPath: string): Prom
     await installAll(job.installs, repository);
     installScripts.push(...(await findInstallScripts(repository)));
   }
-  const results = await runSteps(context, reused);
+  const results = await runSteps(context, reused, earlier);
   await writeConfig(context, results);
-  const steps = results.map(({ ms, result }): StepReport => ({ ms, trace: result.trace ?? null }));
+  const fingerprints = job.runsCommands ? new (await import("./fingerprint.ts")).Fingerprints(repository) : null;
+  const steps = results.map(({ ms, result, isReused }): StepReport => {
+    const trace = result.trace ?? null;
+    return { ms, trace, fingerprint: trace === null ? null : (fingerprints?.of(trace) ?? null), reused: isReused };
+  });
   await writeFile(reportPath, JSON.stringify({ steps, installScripts } satisfies BuildReport));
 }
 
@@ -115,23 +119,26 @@ interface DoneStep {
   readonly step: BuildStep;
   readonly result: StepResult;
   readonly ms: number;
+  /** What an earlier build of it has met was met again. */
+  readonly isReused: boolean;
 }
 
 /**
- * The project's own builds first, one after another: Functions may reach what they make. Then all Functions side by side.
+ * The project's own builds first, one after another: Functions may reach what they make. Then all Functions side by side,
+ * but those that meet what an earlier build has met.
  * @returns in the order of the job's steps
  */
-async function runSteps(context: BuildContext, reused: readonly number[]): Promise<readonly DoneStep[]> {
+async function runSteps(context: BuildContext, reused: readonly number[], earlier: readonly EarlierStep[]): Promise<readonly DoneStep[]> {
   const { steps } = context.job;
   const done = new Map<BuildStep, DoneStep>();
   const run = async (step: BuildStep, work: () => Promise<StepResult>): Promise<void> => {
     const began = performance.now();
     const result = await stepInProgress.run(step, work);
-    done.set(step, { step, result, ms: Math.round(performance.now() - began) });
+    done.set(step, { step, result, ms: Math.round(performance.now() - began), isReused: false });
   };
   for (const index of reused) {
     const step = steps[index]!;
-    done.set(step, { step, result: { routes: step.routes, overrides: {} }, ms: 0 });
+    done.set(step, { step, result: { routes: step.routes, overrides: {} }, ms: 0, isReused: false });
   }
   const remaining = steps.filter((step) => !done.has(step));
   for (const step of remaining) {
@@ -139,7 +146,15 @@ async function runSteps(context: BuildContext, reused: readonly number[]): Promi
     else if (step.builder === "vercel") await run(step, async () => (await import("./vercel.ts")).buildVercel(step, context));
     else if (step.server) await (await import("./script.ts")).runBuildCommand(context, null);
   }
-  const functions = remaining.filter((step) => step.builder === "node");
+  if (earlier.length > 0) {
+    const fingerprints = new (await import("./fingerprint.ts")).Fingerprints(context.repository);
+    for (const { index, trace, fingerprint } of earlier) {
+      const step = steps[index]!;
+      if (fingerprints.of(trace) === fingerprint)
+        done.set(step, { step, result: { routes: step.routes, overrides: {} }, ms: 0, isReused: true });
+    }
+  }
+  const functions = remaining.filter((step) => step.builder === "node" && !done.has(step));
   if (functions.length > 0) {
     const { NodeBuilder } = await import("./node.ts");
     const builder = new NodeBuilder(context, functions.length);

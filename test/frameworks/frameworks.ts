@@ -7,6 +7,7 @@
  */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { request } from "undici";
@@ -206,6 +207,7 @@ for (const name of names) {
     const starter = starters[name];
     assert.ok(starter !== undefined, `There is no starter "${name}": ${Object.keys(starters).join(", ")}`);
     mayfly ??= await startMayfly();
+    const load = (loadavg()[0]! / availableParallelism()).toFixed(1);
     const { code, stdout, stderr } = await mayfly.run("deploy", join(import.meta.dirname, name), "--name", name);
     assert.equal(code, 0, stderr);
     const url = stdout.trim();
@@ -220,7 +222,7 @@ for (const name of names) {
     if (starter.also !== undefined) checked.push(...(await starter.also(mayfly, url)));
     rows.set(
       starter.title,
-      `| ${starter.title} | ${versionOf(name, starter)} | ${[...new Set(checked)].join(", ")} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} |`,
+      `| ${starter.title} | ${versionOf(name, starter)} | ${[...new Set(checked)].join(", ")} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} | ${load} |`,
     );
   });
 }
@@ -322,8 +324,9 @@ const head = `# Frameworks
 
 Each starter in \`test/frameworks/\` is deployed as it is and asked for what the table says; \`npm run test:frameworks\` does
 it again and writes this page. Build seconds are from the create call to ready, installs from the registry included; cold
-milliseconds are those of the first request that met no instance, its whole way included.
+milliseconds are those of the first request that met no instance, its whole way included. *Load* is how many processes wanted
+each core before the build began: at 0 the machine was the build's own, at 3 it had a quarter of it.
 
-| framework | version | checked | build s | cold ms |
-|---|---|---|---|---|
+| framework | version | checked | build s | cold ms | load |
+|---|---|---|---|---|---|
 `;
