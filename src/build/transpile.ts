@@ -8,6 +8,7 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { BuildOptions, TransformOptions } from "esbuild";
 import { messageOf } from "../errors.ts";
+import { emitMetadata } from "./decorators.ts";
 import type { Probes, SourceFiles } from "./source-files.ts";
 import { readTsconfig, resolveAliases, type Tsconfig } from "./tsconfig.ts";
 
@@ -116,10 +117,16 @@ export class Transpiler {
       logLevel: "silent",
       ...(tsconfig === undefined || tsconfig.keepsJsx ? { jsx: "automatic" as const } : {}),
     } as const;
+    const decorated = tsconfig === undefined || !typed.test(path) ? null : await emitMetadata(path, source, tsconfig);
+    const input: Input = {
+      path,
+      source: decorated ?? source,
+      loader: decorated !== null || !typed.test(path) ? "jsx" : path.endsWith("x") ? "tsx" : "ts",
+    };
     const emit = (as: Format): Promise<Emitted & { readonly map: string }> =>
       tsconfig?.needsPlace === true
-        ? this.#emitInPlace(path, { ...options, format: as })
-        : emitText(path, source, tsconfig, { ...options, format: as });
+        ? this.#emitInPlace(input, { ...options, format: as })
+        : emitText(input, tsconfig, { ...options, format: as });
     // CommonJS has neither import.meta nor top-level await; Node finds out by itself that such a file is a module.
     const isModuleOnly = format === "cjs" && /\bimport\.meta\b/.test(source);
     let emitted: Emitted & { readonly map: string };
@@ -138,7 +145,7 @@ export class Transpiler {
   }
 
   /** esbuild finds the file's tsconfig.json, and follows it, only for files that it reads itself. */
-  async #emitInPlace(path: string, options: BuildOptions): Promise<Emitted & { readonly map: string }> {
+  async #emitInPlace({ path, source, loader }: Input, options: BuildOptions): Promise<Emitted & { readonly map: string }> {
     const { build } = await import("esbuild");
     let hasAliases = false;
     const { outputFiles } = await build({
@@ -151,8 +158,10 @@ export class Transpiler {
       treeShaking: false,
       // A workspace's package stays a package.
       preserveSymlinks: true,
-      loader: { ".js": "jsx" },
-      plugins: [resolveAliases(this.#top, () => (hasAliases = true))],
+      plugins: [
+        resolveAliases(this.#top, () => (hasAliases = true)),
+        { name: "source", setup: ({ onLoad }) => onLoad({ filter: /.*/ }, () => ({ contents: source, loader })) },
+      ],
     });
     const textOf = (end: string): string => outputFiles!.find((file) => file.path.endsWith(end))!.text;
     return { code: textOf(".js"), map: textOf(".map"), hasAliases };
@@ -185,6 +194,13 @@ export class Transpiler {
   }
 }
 
+interface Input {
+  readonly path: string;
+  /** Perhaps no longer what the file has. */
+  readonly source: string;
+  readonly loader: "jsx" | "ts" | "tsx";
+}
+
 interface Emitted {
   readonly code: string;
   /** Names of files decided what it imports. */
@@ -192,8 +208,7 @@ interface Emitted {
 }
 
 async function emitText(
-  path: string,
-  source: string,
+  { path, source, loader }: Input,
   tsconfig: Tsconfig | undefined,
   options: TransformOptions,
 ): Promise<Emitted & { readonly map: string }> {
@@ -201,7 +216,7 @@ async function emitText(
   const { code, map } = await transform(source, {
     ...options,
     sourcefile: path,
-    loader: path.endsWith(".tsx") ? "tsx" : typed.test(path) ? "ts" : "jsx",
+    loader,
     ...(tsconfig === undefined ? {} : { tsconfigRaw: tsconfig.text }),
   });
   return { code, map, hasAliases: false };

@@ -20,6 +20,17 @@ export interface Tsconfig {
   readonly needsPlace: boolean;
   /** JSX would be left as it is. */
   readonly keepsJsx: boolean;
+  readonly decorators: DecoratorSettings;
+}
+
+/** Of a tsconfig.json and what it extends, for files with decorators. */
+export interface DecoratorSettings {
+  /** `experimentalDecorators` and `emitDecoratorMetadata`. */
+  readonly emitsMetadata: boolean;
+  /** `useDefineForClassFields`, or what `target` makes of it. */
+  readonly definesFields: boolean;
+  /** `verbatimModuleSyntax`: only what is imported as a type is left out. */
+  readonly keepsImports: boolean;
 }
 
 /** @param path absolute */
@@ -41,6 +52,23 @@ export function readTsconfig(path: string, text: string): Tsconfig {
     absent,
     needsPlace: texts.length > 1 || /"(?:extends|paths|baseUrl)"\s*:/.test(text),
     keepsJsx: texts.some((one) => /"jsx"\s*:\s*"preserve"/.test(one)),
+    decorators: decoratorsOf(texts),
+  };
+}
+
+/** @param texts the nearest first: it wins */
+function decoratorsOf(texts: readonly string[]): DecoratorSettings {
+  const plain = texts.map((text) => text.replaceAll(/("(?:\\.|[^"\\\n])*")|\/\*[^]*?\*\/|\/\/.*/g, (_, string?: string) => string ?? ""));
+  const setting = (name: string): string | undefined => {
+    const pattern = new RegExp(`"${name}"\\s*:\\s*"?(\\w+)`);
+    return plain.map((text) => pattern.exec(text)?.[1]?.toLowerCase()).find((value) => value !== undefined);
+  };
+  const target = setting("target") ?? "esnext";
+  const isLate = target === "esnext" || Number(/^es(\d{4})$/.exec(target)?.[1] ?? 0) >= 2022;
+  return {
+    emitsMetadata: setting("experimentalDecorators") === "true" && setting("emitDecoratorMetadata") === "true",
+    definesFields: (setting("useDefineForClassFields") ?? String(isLate)) === "true",
+    keepsImports: setting("verbatimModuleSyntax") === "true",
   };
 }
 
