@@ -7,7 +7,7 @@ import { request, type Dispatcher } from "undici";
 
 const root = dirname(import.meta.dirname);
 const program = join(root, "bin", "mayfly");
-const startMsMax = 60_000;
+const startMsMax = 180_000;
 
 export interface Run {
   readonly code: number | null;

@@ -266,11 +266,11 @@ test("what the project's own build makes is never taken for granted", async () =
   assert.deepEqual(await rebuilt(files, { ...files, "api/plain.js": `const x = 2; ${handler}` }), ["api/plain.js", "package.json"]);
   assert.deepEqual(await rebuilt(files, { ...files, "lib/made.ts": "" }), ["api/a.js", "api/list.js", "package.json"]);
   assert.deepEqual(await rebuilt(files, files, {}, { buildEnv: { A: "1" } }), [
-    "package.json",
     "api/a.js",
     "api/e.ts",
     "api/list.js",
     "api/plain.js",
+    "package.json",
   ]);
 });
 
