@@ -72,34 +72,43 @@ function withBody(request, body) {
   return copy;
 }
 
-/** @param {IncomingMessage} request @param {Buffer} body */
-function addRequestHelpers(request, body) {
-  lazily(request, "query", () => {
-    const url = request.url ?? "";
-    const mark = url.indexOf("?");
-    return mark === -1 ? {} : { ...parseQuery(url.slice(mark + 1)) };
-  });
-  lazily(request, "cookies", () => parseCookies(request.headers.cookie ?? ""));
-  lazily(request, "body", () => parseBody(body, request.headers["content-type"]));
-}
+/** What a request's helpers were found or set to, and the bytes of its body. */
+const known = Symbol("helpers");
 
 /**
- * Computes a property when it is first read; frameworks may set another value.
- * @param {object} target @param {string} name @param {() => unknown} compute
+ * A property that is computed when it is first read; frameworks may set another value. One pair of functions for all
+ * requests: with a pair of its own each request would get a hidden class of its own, which V8 keeps in old space, and whose
+ * functions keep that request, and what is young with it, from the young collections.
+ * @param {string} name @param {(request: IncomingMessage, body: Buffer) => unknown} compute
+ * @returns {PropertyDescriptor & ThisType<any>}
  */
-function lazily(target, name, compute) {
-  const options = { configurable: true, enumerable: true };
-  Object.defineProperty(target, name, {
-    ...options,
+function lazily(name, compute) {
+  return {
+    configurable: true,
+    enumerable: true,
     get() {
-      const value = compute();
-      Object.defineProperty(target, name, { ...options, value, writable: true });
-      return value;
+      const values = this[known];
+      return name in values ? values[name] : (values[name] = compute(this, values.bytes));
     },
     set(value) {
-      Object.defineProperty(target, name, { ...options, value, writable: true });
+      this[known][name] = value;
     },
-  });
+  };
+}
+
+const query = lazily("query", ({ url = "" }) => {
+  const mark = url.indexOf("?");
+  return mark === -1 ? {} : { ...parseQuery(url.slice(mark + 1)) };
+});
+const cookies = lazily("cookies", ({ headers }) => parseCookies(headers.cookie ?? ""));
+const body = lazily("body", ({ headers }, bytes) => parseBody(bytes, headers["content-type"]));
+
+/** @param {any} request @param {Buffer} bytes its body */
+function addRequestHelpers(request, bytes) {
+  request[known] = { bytes };
+  Object.defineProperty(request, "query", query);
+  Object.defineProperty(request, "cookies", cookies);
+  Object.defineProperty(request, "body", body);
 }
 
 /** @param {Buffer} body @param {string | undefined} contentType */
