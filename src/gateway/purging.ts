@@ -33,14 +33,15 @@ export class PurgingFunctions implements Pick<Functions, "invoke"> {
       return this.#purges.add(purgesOf(head.headers[named + 1]!, invocation.manifest), this.#clock.now());
     });
     const running = this.#functions.invoke(invocation, waiting);
-    waiting.resume = () => running.resume();
+    waiting.running = running;
     return running;
   }
 }
 
 /** Passes a response on, from its head on only when what `before` asks for is done. */
 class WaitingSink implements ResponseSink {
-  resume = (): void => {};
+  /** Not a function that is set anew: such a field keeps dead requests alive (docs/decisions/010-young-garbage.md). */
+  running: RunningInvocation | null = null;
   readonly #sink: ResponseSink;
   readonly #before: (head: ResponseHead) => Promise<void> | null;
   /** Calls that wait; null: none has to. */
@@ -63,7 +64,7 @@ class WaitingSink implements ResponseSink {
     const calls = this.#calls ?? [];
     this.#calls = null;
     for (const call of calls) call();
-    this.resume();
+    this.running?.resume();
   }
 
   data(chunk: Buffer): boolean {
