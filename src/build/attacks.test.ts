@@ -164,12 +164,12 @@ describe("builds that want more than their share", { timeout: 240_000 }, () => {
     assert.equal(processesWith(mark), 0);
   });
 
-  test("what it leaves running, deaf to signals and out of its group, ends with it", async (t) => {
+  test("what it leaves running, deaf to signals, out of its group and with its output open, ends with it", async (t) => {
     if (!bed.sandboxes.can.processIsolation) return t.skip("the driver cannot");
     const mark = `78${process.pid}.5`;
     const result = await build(`
       fs.writeFileSync("public/a", "a");
-      spawn("setsid", ["sh", "-c", "trap '' TERM HUP INT; (setsid sleep ${mark} &) ; while :; do sleep ${mark}; done"], { detached: true, stdio: "ignore" }).unref();
+      spawn("setsid", ["sh", "-c", "trap '' TERM HUP INT; (setsid sleep ${mark} &) ; while :; do sleep ${mark}; done"], { detached: true, stdio: "inherit" }).unref();
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);`);
     assert.deepEqual(Object.keys(result.outputs), ["a"]);
     assert.equal(processesWith(mark), 0);

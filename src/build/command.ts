@@ -6,6 +6,8 @@ import { StringDecoder } from "node:string_decoder";
 import { MayflyError } from "../errors.ts";
 
 const tailCharsMax = 8192;
+/** After its end a command's last output may take so long to arrive. */
+const lastOutputMs = 1000;
 
 export interface CommandEnd {
   readonly exitCode: number | null;
@@ -36,7 +38,10 @@ export async function runCommand(argv: readonly [string, ...string[]], cwd: stri
   }
   const { promise, resolve, reject } = Promise.withResolvers<CommandEnd>();
   child.once("error", (error) => reject(new MayflyError("BUILD_FAILED", `Cannot run "${program}": ${error.message}`, { cause: error })));
-  child.once("close", (exitCode, signal) => resolve({ exitCode, signal, tail }));
+  // What it has left running may hold its output open for ever.
+  const over = (exitCode: number | null, signal: NodeJS.Signals | null): void => resolve({ exitCode, signal, tail });
+  child.once("close", over);
+  child.once("exit", (exitCode, signal) => void setTimeout(over, lastOutputMs, exitCode, signal).unref());
   const end = await promise;
   // Nothing but the kernel's out-of-memory killer sends SIGKILL in here; a shell reports it as 137.
   if (end.signal === "SIGKILL" || end.exitCode === 137) {

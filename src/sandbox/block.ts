@@ -15,7 +15,7 @@ export const slotsMax = 512;
 
 const runDirectory = "/run/mayfly";
 /** First user id of block 0; above those that distributions, containers and 65534 use. */
-const userIdBase = 700_000;
+export const userIdBase = 700_000;
 
 export class Block {
   readonly number: number;
@@ -64,6 +64,11 @@ export class Block {
 
   userId(slot: number): number {
     return userIdBase + this.number * slotsMax + slot;
+  }
+
+  /** Whether a user is one of this block's: it is nobody else's on this machine. */
+  owns(userId: number): boolean {
+    return Math.floor((userId - userIdBase) / slotsMax) === this.number;
   }
 
   /** Gives the block back; all that is named after it must be gone. */

@@ -39,6 +39,7 @@ import type {
   SandboxUsage,
 } from "./sandbox.ts";
 import { seccompProgram } from "./seccomp.ts";
+import { killStrays } from "./strays.ts";
 import type { Disconnect, Outside } from "./user-network.ts";
 import { UserNetwork } from "./user-network.ts";
 
@@ -77,7 +78,7 @@ export async function openBubblewrapSandboxes(options: BubblewrapOptions): Promi
   for (const name of await readdir(parent)) {
     const pid = /^bubblewrap-(\d+)-/.exec(name)?.[1];
     if (pid === undefined || isAlive(Number(pid))) continue;
-    killMarked(name);
+    await killMarked(name);
     await rm(join(parent, name), { recursive: true, force: true });
   }
   const name = `bubblewrap-${process.pid}-${randomBytes(4).toString("hex")}`;
@@ -109,18 +110,8 @@ interface Programs {
  * Kills what bwrap has left by its mark: until its first process starts the guest's program, it does not go down with bwrap,
  * which may be killed in that moment.
  */
-function killMarked(mark: string): void {
-  for (const pid of readdirSync("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
-    let args: readonly string[] = [];
-    try {
-      args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    } catch {
-      continue;
-    }
-    const isOurs = args[0]?.endsWith("/bwrap") === true && args.slice(0, markPlace + 1).some((arg) => arg.startsWith(mark));
-    if (isOurs) signal(Number(pid), "SIGKILL");
-  }
+function killMarked(mark: string): Promise<void> {
+  return killStrays(({ args }) => args[0]?.endsWith("/bwrap") === true && args.slice(0, markPlace + 1).some((arg) => arg.startsWith(mark)));
 }
 
 async function findPrograms(options: BubblewrapOptions): Promise<Programs> {
@@ -346,7 +337,7 @@ class BubblewrapSandboxes implements SandboxDriver {
     } catch (error) {
       child.kill("SIGKILL");
       await Promise.race([exited, sleep(signalMsMax, undefined, { ref: false })]);
-      killMarked(mark);
+      await killMarked(mark);
       channels.closeNow();
       close();
       throw error;

@@ -1,44 +1,18 @@
 /** What the OCI driver promises beyond the conformance suite: it leaves nothing behind, sweeps after the dead, and routes as told. */
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import {
-  chmodSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
 import { openOciSandboxes, whyNoOci } from "./oci.ts";
 import { ask, probeSpec, processesWith, until, within } from "./sandbox.conformance.ts";
 import type { SandboxDriverOptions } from "./sandbox.ts";
-import { fakeInternet } from "./testbed.ts";
+import { fakeInternet, tracesOf } from "./testbed.ts";
 
 const options: SandboxDriverOptions = { dataDirectory: scratchDirectory(), nodeBinary: process.execPath, networkAllow: [] };
 const why = await whyNoOci(options);
-
-/** Everything that a block leaves outside of the data directory, by name. */
-function tracesOf(block: string): readonly string[] {
-  const groups = execFileSync("find", ["/sys/fs/cgroup", "-type", "d", "-path", `*/mayfly/${block}*`], { encoding: "utf8" }).split("\n");
-  const tables = execFileSync("nft", ["list", "tables"], { encoding: "utf8" }).split("\n");
-  return [
-    ...groups.filter((path) => path.split("/mayfly/")[1]?.split("/")[0] === block),
-    ...tables.filter((line) => line === `table inet mayfly_${block}`),
-    ...readdirSync("/sys/class/net").filter((name) => name.startsWith(`mf${block}s`)),
-    ...[`/run/mayfly/${block}`, `/run/mayfly/${block}.lock`].filter((path) => existsSync(path)),
-    ...readFileSync("/proc/self/mountinfo", "utf8")
-      .split("\n")
-      .filter((line) => line.includes(`/run/mayfly/${block}/`)),
-  ];
-}
 
 const blockOf = (id: string): string => id.split("-")[1] ?? "";
 
@@ -66,6 +40,7 @@ describe("OCI sandboxes", { skip: why ?? false, timeout: 120_000 }, () => {
 
   it("sweep what a killed process has left, and take its block over", async () => {
     const script = `
+      import { spawn } from "node:child_process";
       import { openOciSandboxes } from ${JSON.stringify(new URL("oci.ts", import.meta.url).href)};
       import { probeSpec, ask } from ${JSON.stringify(new URL("sandbox.conformance.ts", import.meta.url).href)};
       const driver = await openOciSandboxes(${JSON.stringify(options)});
@@ -73,6 +48,9 @@ describe("OCI sandboxes", { skip: why ?? false, timeout: 120_000 }, () => {
       await ask(frozen, "0");
       await frozen.freeze();
       const running = await driver.create({ ...probeSpec, argv: ["/bin/sleep", "97531.${process.pid}"] });
+      // As a container that was made and is not in its group yet.
+      const userId = 700_000 + Number(running.id.split("-")[1]) * 512 + 511;
+      spawn("/bin/sleep", ["97532.${process.pid}"], { detached: true, stdio: "ignore", uid: userId }).unref();
       console.log(running.id);
       setInterval(() => {}, 1000);`;
     const owner = spawn(process.execPath, ["--input-type=module-typescript", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
@@ -81,10 +59,12 @@ describe("OCI sandboxes", { skip: why ?? false, timeout: 120_000 }, () => {
     owner.kill("SIGKILL");
     await once(owner, "exit");
     assert.ok(processesWith(`sleep 97531.${process.pid}`) > 0, "the guest outlives its owner");
+    assert.equal(processesWith(`sleep 97532.${process.pid}`), 1);
     assert.notDeepEqual(tracesOf(block), []);
 
     const driver = await openOciSandboxes(options);
     assert.equal(processesWith(`sleep 97531.${process.pid}`), 0);
+    assert.equal(processesWith(`sleep 97532.${process.pid}`), 0);
     const sandbox = await driver.create({ ...probeSpec, network: "internet" });
     assert.equal(await ask(sandbox, "1"), 1);
     await driver.close();

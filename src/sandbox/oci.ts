@@ -37,6 +37,7 @@ import type {
   SandboxUsage,
 } from "./sandbox.ts";
 import { seccompPolicy } from "./seccomp.ts";
+import { killStrays } from "./strays.ts";
 
 const createMsMax = 20_000;
 /** The first process says goodbye a moment before it is gone. */
@@ -69,6 +70,7 @@ export async function openOciSandboxes(options: OciOptions): Promise<SandboxDriv
   const rootfs = await openRootfs({ dataDirectory: resolve(options.dataDirectory), nodeBinary: resolve(options.nodeBinary) });
   const block = await Block.claim(async (unheld) => {
     await Cgroup.sweep(found, unheld.number);
+    await killStrays(({ args, userId }) => unheld.owns(userId) || args.some((arg) => arg.startsWith(`--root=${unheld.directory}/`)));
     await sweepNetwork(unheld.number);
   });
   try {
@@ -214,6 +216,8 @@ class OciSandboxes implements SandboxDriver {
       return sandbox;
     } catch (error) {
       channels?.closeNow();
+      // Perhaps it has come to be, and not into its group.
+      await killStrays(({ userId }) => userId === block.userId(slot));
       await this.#undo(traces, slot).catch((undoing: unknown) => this.#parts.log(`${traces.id}: ${messageOf(undoing)}`));
       throw error;
     }

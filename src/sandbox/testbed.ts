@@ -1,9 +1,10 @@
 /** The drivers of the sandbox as this machine can run them, for the tests that each of them must pass. */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { after, it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
+import { slotsMax, userIdBase } from "./block.ts";
 import { openBubblewrapSandboxes, whyNoBubblewrap } from "./bubblewrap.ts";
 import { openOciSandboxes, whyNoOci } from "./oci.ts";
 import { openProcessSandboxes } from "./process.ts";
@@ -39,6 +40,36 @@ export async function eachDriver(suite: string, register: (name: string, open: (
     const why = reasons[index] ?? null;
     if (why === null) register(name, open);
     else it(`${suite}: ${name}`, { skip: why }, () => {});
+  }
+}
+
+/** Everything that a block of OCI sandboxes (block.ts) has outside of the data directory, by name. */
+export function tracesOf(block: string): readonly string[] {
+  const groups = execFileSync("find", ["/sys/fs/cgroup", "-type", "d", "-path", `*/mayfly/${block}*`], { encoding: "utf8" }).split("\n");
+  const tables = execFileSync("nft", ["list", "tables"], { encoding: "utf8" }).split("\n");
+  const processes = readdirSync("/proc").filter((pid) => blockOfProcess(pid) === block);
+  return [
+    ...processes.map((pid) => `process ${pid}`),
+    ...groups.filter((path) => path.split("/mayfly/")[1]?.split("/")[0] === block),
+    ...tables.filter((line) => line === `table inet mayfly_${block}`),
+    ...readdirSync("/sys/class/net").filter((name) => name.startsWith(`mf${block}s`)),
+    ...[`/run/mayfly/${block}`, `/run/mayfly/${block}.lock`].filter((path) => existsSync(path)),
+    ...readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .filter((line) => line.includes(`/run/mayfly/${block}/`)),
+  ];
+}
+
+/** The block whose users a process belongs to; null: none, or it is dead and only waits for its parent. */
+function blockOfProcess(pid: string): string | null {
+  if (!/^\d+$/.test(pid)) return null;
+  try {
+    const userId = statSync(`/proc/${pid}`).uid;
+    return userId < userIdBase || readFileSync(`/proc/${pid}/cmdline`, "latin1") === ""
+      ? null
+      : String(Math.floor((userId - userIdBase) / slotsMax));
+  } catch {
+    return null; // it has ended meanwhile
   }
 }
 

@@ -1,0 +1,36 @@
+/**
+ * Processes that no control group holds: a platform that is killed between the making of a container and its move into
+ * its group leaves one that waits for ever. They are known by what they were started with, or as whom.
+ */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export interface Stray {
+  readonly args: readonly string[];
+  readonly userId: number;
+}
+
+const waitMsMax = 5000;
+
+/** Kills all that `isStray`, and what they start meanwhile; resolves when none is left, or after 5 s. */
+export async function killStrays(isStray: (process: Stray) => boolean): Promise<void> {
+  const deadline = Date.now() + waitMsMax;
+  while (signalStrays(isStray) > 0 && Date.now() < deadline) await sleep(2);
+}
+
+function signalStrays(isStray: (process: Stray) => boolean): number {
+  let count = 0;
+  for (const pid of readdirSync("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    try {
+      const text = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      // The kernel's own have none, and the dead have none any more.
+      if (text === "" || !isStray({ args: text.split("\0"), userId: statSync(`/proc/${pid}`).uid })) continue;
+      process.kill(Number(pid), "SIGKILL");
+      count++;
+    } catch {
+      // It has ended meanwhile, or is not ours to kill.
+    }
+  }
+  return count;
+}
