@@ -9,7 +9,13 @@
 import type { MayflyError } from "../errors.ts";
 import type { Invocation, InvocationStart, ResponseSink, RunningInvocation } from "./functions.ts";
 
-const nothing = (): void => {};
+/** Whoever has a call in hand: a queue, an instance. */
+export interface CallHolder {
+  /** Nobody wants it any more. */
+  canceled(call: Call): void;
+  /** The sink takes more, after `data` said false. */
+  resumed(call: Call): void;
+}
 
 export class Call implements RunningInvocation {
   readonly invocation: Invocation;
@@ -20,10 +26,8 @@ export class Call implements RunningInvocation {
   metered = false;
   /** When it began to wait for an instance, by the pool's clock. */
   waitsSinceMs = 0;
-  /** Set by whoever has it in hand: nobody wants it any more. */
-  onCancel: () => void = nothing;
-  /** Set by whoever has it in hand: the sink takes more. */
-  onResume: () => void = nothing;
+  /** Not functions that are set anew: such fields keep dead calls alive (docs/decisions/010-young-garbage.md). */
+  holder: CallHolder | null = null;
   readonly #sink: ResponseSink;
   readonly #onFail: (call: Call, error: MayflyError) => void;
   #over = false;
@@ -45,7 +49,7 @@ export class Call implements RunningInvocation {
     if (!this.#over) this.#sink.head({ status, headers, start: this.start, timings: this.timings });
   }
 
-  /** @returns false: no more until `onResume` */
+  /** @returns false: no more until {@link CallHolder.resumed} */
   data(chunk: Buffer): boolean {
     return this.#over || this.#sink.data(chunk);
   }
@@ -76,13 +80,13 @@ export class Call implements RunningInvocation {
   }
 
   resume(): void {
-    if (!this.#over) this.onResume();
+    if (!this.#over) this.holder?.resumed(this);
   }
 
   cancel(): void {
     this.#canceled = true;
     if (this.#over) return;
     this.#over = true;
-    this.onCancel();
+    this.holder?.canceled(this);
   }
 }

@@ -16,7 +16,7 @@ import type { LogStore } from "../logs/log-store.ts";
 import type { FunctionSpec, LogLine, Manifest } from "../model.ts";
 import { taskDirectory } from "../runtime/protocol.js";
 import type { BundleLease } from "./bundles.ts";
-import type { Call } from "./call.ts";
+import type { Call, CallHolder } from "./call.ts";
 import type { InvocationStart } from "./functions.ts";
 import { LoadError, type Guest, type GuestEnd } from "./guest.ts";
 import type { InstanceMeter } from "./meter.ts";
@@ -48,7 +48,7 @@ export type InstanceState = "booting" | "idle" | "busy" | "free" | "retired";
 const measureMsMin = 1000;
 const MB = 1024 * 1024;
 
-export class Instance {
+export class Instance implements CallHolder {
   /** Set by the owner: it turned out to be of no use before anything was sent: another may be asked. */
   onRefused: (call: Call) => void = () => {};
   /** Set by the owner: a response is complete, and it will most likely be free in a moment. */
@@ -242,7 +242,7 @@ export class Instance {
     this.#call = call;
     this.#sent = this.#done = this.#idleSaid = this.#idle = false;
     call.start = start;
-    call.onCancel = this.#onCancel;
+    call.holder = this;
     if (this.#frozen) void this.#thaw(call);
     else this.#send(call);
   }
@@ -271,7 +271,6 @@ export class Instance {
     if (call.over) return this.#free();
     this.#options.onBusy();
     this.#sent = call.metered = true;
-    call.onResume = this.#onResume;
     try {
       guest.send(call.invocation, this.#reader);
     } catch (error) {
@@ -299,14 +298,16 @@ export class Instance {
     });
   }
 
-  readonly #onResume = (): void => this.#guest!.resume();
+  resumed(): void {
+    if (this.#sent) this.#guest!.resume();
+  }
 
   /** The client has gone: what it asked for is done all the same, and the instance is as good as before. */
-  readonly #onCancel = (): void => {
+  canceled(): void {
     if (!this.#sent) return;
     if (this.#call?.invocation.upgrade === undefined) this.#guest!.resume();
     else this.#guest!.hangUp();
-  };
+  }
 
   #cutOff(): void {
     this.#call?.fail(new MayflyError("FUNCTION_INVOCATION_FAILED", this.#text("was cut off: the client has gone")));

@@ -6,7 +6,7 @@
  */
 import type { Clock } from "../clock.ts";
 import { MayflyError } from "../errors.ts";
-import type { Call } from "./call.ts";
+import type { Call, CallHolder } from "./call.ts";
 import type { Invocation, InvocationStart } from "./functions.ts";
 import type { FunctionHistory } from "./history.ts";
 import type { Instance } from "./instance.ts";
@@ -42,7 +42,7 @@ const throttleLogMsMin = 10_000;
 const retryWhenThrottledS = 1;
 const retryWhenUnavailableS = 5;
 
-export class Pool {
+export class Pool implements CallHolder {
   readonly #options: PoolOptions;
   readonly #history: FunctionHistory;
   /** Last used last. */
@@ -178,16 +178,22 @@ export class Pool {
 
   #wait(call: Call, sinceMs: number): void {
     call.waitsSinceMs = sinceMs;
-    call.onCancel = () => {
-      const index = this.#waiting.indexOf(call);
-      if (index !== -1) this.#waiting.splice(index, 1);
-      this.#options.onChange(this);
-    };
+    call.holder = this;
     this.#waiting.push(call);
     if (this.#cancelOverdue === undefined) this.#watchOverdue(this.#options.queueWaitMsMax);
     if (this.needsBoot) this.#options.wantBoot(this);
     else this.#recheckLater();
   }
+
+  /** One that waits is no longer wanted. */
+  canceled(call: Call): void {
+    const index = this.#waiting.indexOf(call);
+    if (index !== -1) this.#waiting.splice(index, 1);
+    this.#options.onChange(this);
+  }
+
+  /** What waits has nothing to go on with. */
+  resumed(): void {}
 
   /** One timer for all that wait: when it is due, it looks for whom it is too late. */
   #watchOverdue(afterMs: number): void {

@@ -189,7 +189,7 @@ export class Pools implements Functions {
     }
     const enough = Promise.withResolvers<never>();
     const cancel = clock.after(config.queueWaitMsMax, () => enough.reject(new Error(`${spec.runtime} is still being fetched`)));
-    call.onCancel = () => enough.reject(new MayflyError("canceled"));
+    call.holder = { canceled: () => enough.reject(new MayflyError("canceled")), resumed: () => {} };
     this.#fetching++;
     try {
       await Promise.race([this.#nodes.fetch(nodeMajorOf(spec.runtime)), enough.promise]);
