@@ -24,9 +24,24 @@ export function randomId(length: number): string {
   return id;
 }
 
+const requestIdLength = 16;
+/** Characters for request ids, of which each request takes its own: unlike tokens they are no secret. */
+let requestIds = "";
+let requestIdsAt = 0;
+
+/** As `randomId(16)`, at a tenth of its cost: each request needs one. */
+export function newRequestId(): string {
+  if (requestIdsAt + requestIdLength > requestIds.length) {
+    const chars = randomFillSync(Buffer.allocUnsafe(4096)).filter((byte) => byte < 252);
+    for (let index = 0; index < chars.length; index++) chars[index] = alphabet.charCodeAt(chars[index]! % 36);
+    requestIds = Buffer.from(chars).toString("latin1");
+    requestIdsAt = 0;
+  }
+  return requestIds.slice(requestIdsAt, (requestIdsAt += requestIdLength));
+}
+
 export const newDeploymentId = (): string => `dpl_${randomId(24)}`;
 export const newProjectId = (): string => `prj_${randomId(24)}`;
-export const newRequestId = (): string => randomId(16);
 /** The id in an immutable host: nine characters, as on Vercel. */
 export const newHostId = (): string => randomId(9);
 /** A token matches `^\w+$`, which the official client demands. */

@@ -1,5 +1,7 @@
 /** What a gateway has done since it started, as plain numbers that only grow: for /metrics. */
 
+const kinds = ["broken", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
 export class GatewayFigures {
   /** By status: `2xx` …; `broken`: no head was sent. */
   readonly requests: Record<string, number> = {};
@@ -9,7 +11,7 @@ export class GatewayFigures {
   durationMs = 0;
 
   count(status: number, start: string | null, durationMs: number): void {
-    const kind = status === 0 ? "broken" : `${Math.floor(status / 100)}xx`;
+    const kind = kinds[Math.floor(status / 100)] ?? `${Math.floor(status / 100)}xx`;
     this.requests[kind] = (this.requests[kind] ?? 0) + 1;
     if (start !== null) this.starts[start] = (this.starts[start] ?? 0) + 1;
     this.durationMs += durationMs;

@@ -66,7 +66,7 @@ export type Gateway = Front;
 /** @param open the front that brings the exchanges */
 export function openGateway(parts: GatewayParts, open: typeof openFront = openFront): Gateway {
   const journey = new Journey(parts);
-  return open(parts, (exchange) => void journey.answer(exchange));
+  return open(parts, (exchange) => journey.answer(exchange));
 }
 
 class Journey {
@@ -102,15 +102,28 @@ class Journey {
     this.#control = parts.control === null ? null : new Control(parts.control);
   }
 
-  async answer(exchange: Exchange): Promise<void> {
+  answer(exchange: Exchange): void {
     const begunMs = performance.now();
     try {
       // What a peer has handed on is an invocation, whatever its address.
       const isSettled = exchange.header(hopNames.hop) === undefined && this.#settled.give(exchange);
-      if (!isSettled) await this.#steps(exchange);
+      if (!isSettled) return void this.#travel(exchange, begunMs);
     } catch (error) {
       this.#fail(exchange, error);
     }
+    return this.#count(exchange, begunMs);
+  }
+
+  async #travel(exchange: Exchange, begunMs: number): Promise<void> {
+    try {
+      await this.#steps(exchange);
+    } catch (error) {
+      this.#fail(exchange, error);
+    }
+    this.#count(exchange, begunMs);
+  }
+
+  #count(exchange: Exchange, begunMs: number): void {
     this.#parts.figures?.count(exchange.status, exchange.start, performance.now() - begunMs);
   }
 
