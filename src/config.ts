@@ -321,6 +321,22 @@ export const knobs = {
     doc: "Answers of Functions that the edge cache holds on disk, over a restart.",
   },
   cacheAnswerBytesMax: { type: "number", default: 10 * MB, unit: "bytes", min: 0, max: 1024 * MB, doc: "Larger answers are not cached." },
+  cacheVariantsBytesMax: {
+    type: "number",
+    default: 64 * MB,
+    unit: "bytes, 0 = none",
+    min: 0,
+    max: 65_536 * MB,
+    doc: "Compressed variants of cached answers that are held in memory.",
+  },
+  compressionsMax: {
+    type: "number",
+    default: 256,
+    unit: "answers, 0 = none",
+    min: 0,
+    max: 100_000,
+    doc: "Answers of Functions that are compressed on their way to the client at the same time; more go out as they are.",
+  },
   cacheWaitMsMax: {
     type: "number",
     default: 10_000,

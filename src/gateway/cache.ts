@@ -19,9 +19,11 @@ import type { Functions, Invocation, ResponseHead, ResponseSink, RunningInvocati
 import { newRequestId } from "../names.ts";
 import { CacheHints } from "./cache-hint.ts";
 import type { CacheStore, Header, KeptAnswer } from "./cache-store.ts";
+import { codedHeaders, negotiate, type Coding } from "./content-coding.ts";
 import type { Exchange } from "./exchange.ts";
 import { clientHeaders, functionHeaders, type Forward, type FunctionAnswer } from "./forward.ts";
 import { ageOf, isCacheableRequest, isEdgeHeader, storable, type Storable } from "./freshness.ts";
+import { KeptVariants } from "./kept-variants.ts";
 import { isFramingHeader, isPlatformResponseHeader } from "./headers.ts";
 import { Lru } from "./lru.ts";
 import { PreparedHead } from "./prepared-head.ts";
@@ -43,7 +45,7 @@ export interface CachePolicy {
 }
 
 export interface EdgeCacheParts {
-  readonly config: Pick<Config, "cacheWaitMsMax" | "cacheProbeMsMax" | "cacheRemakesMax">;
+  readonly config: Pick<Config, "cacheWaitMsMax" | "cacheProbeMsMax" | "cacheRemakesMax" | "cacheVariantsBytesMax">;
   readonly clock: Clock;
   readonly store: CacheStore;
   readonly functions: Pick<Functions, "invoke">;
@@ -66,9 +68,11 @@ export class EdgeCache {
   readonly #habits = new Lru<string, boolean>(habitsMax);
 
   readonly #hints: CacheHints;
+  readonly #variants: KeptVariants;
 
   constructor(parts: EdgeCacheParts) {
     this.#parts = parts;
+    this.#variants = new KeptVariants(parts.config);
     this.#hints = new CacheHints(parts.blobs);
   }
 
@@ -89,7 +93,8 @@ export class EdgeCache {
     const { store, clock } = this.#parts;
     if (store.peek(key, headerOf(exchange, answer)) === null) return null;
     let headers: readonly string[] | null = null;
-    let head: PreparedHead;
+    let isCoded = false;
+    const heads = new Map<Coding | null, PreparedHead>();
     return {
       give: (asked) => {
         if (!isFor(asked) || asked.header("if-none-match") !== undefined || store.refresh() !== null) return false;
@@ -97,16 +102,24 @@ export class EdgeCache {
         if (kept === null) return false;
         const agedMs = clock.now() - kept.madeAt;
         if (ageOf(kept, agedMs) !== "fresh") return false;
+        const status = answer.status ?? kept.status;
+        const cache = kept.prerendered === true ? "PRERENDER" : "HIT";
+        const given = (): string[] => clientHeaders(kept.headers, { ...answer, cache });
         if (kept.headers !== headers) {
-          const cache = kept.prerendered === true ? "PRERENDER" : "HIT";
-          head = new PreparedHead(answer.status ?? kept.status, [
-            ...clientHeaders(kept.headers, { ...answer, cache }),
-            "server-timing",
-            "settled",
-          ]);
+          heads.clear();
           ({ headers } = kept);
+          isCoded = this.#variants.mayBeCoded(status, given(), kept);
         }
-        asked.give(head, kept.body, ageSeconds(agedMs));
+        const coding = isCoded ? negotiate(asked.header("accept-encoding")) : null;
+        const variant = coding === null ? null : this.#variants.peek(kept, coding);
+        if (variant === undefined) return false;
+        const sent = variant === null ? null : coding;
+        let head = heads.get(sent);
+        if (head === undefined) {
+          head = new PreparedHead(status, [...(isCoded ? codedHeaders(given(), sent) : given()), "server-timing", "settled"]);
+          heads.set(sent, head);
+        }
+        asked.give(head, variant ?? kept.body, ageSeconds(agedMs));
         return true;
       },
     };
@@ -268,15 +281,23 @@ export class EdgeCache {
 
   // ── giving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #give(exchange: Exchange, answer: FunctionAnswer, kept: KeptAnswer, cache: "HIT" | "STALE" | "PRERENDER"): void {
-    const headers = clientHeaders(kept.headers, { ...answer, cache });
-    headers.push("age", String(ageSeconds(this.#parts.clock.now() - kept.madeAt)));
+  async #give(exchange: Exchange, answer: FunctionAnswer, kept: KeptAnswer, cache: "HIT" | "STALE" | "PRERENDER"): Promise<void> {
+    let headers = clientHeaders(kept.headers, { ...answer, cache });
     const status = answer.status ?? kept.status;
-    if (status === 200 && matchesEtag(exchange.header("if-none-match"), etagOf(kept.headers))) {
+    const isUnchanged = status === 200 && matchesEtag(exchange.header("if-none-match"), etagOf(kept.headers));
+    let { body } = kept;
+    if (this.#variants.mayBeCoded(status, headers, kept)) {
+      const coding = isUnchanged ? null : negotiate(exchange.header("accept-encoding"));
+      const variant = coding === null ? null : await this.#variants.of(kept, coding);
+      headers = codedHeaders(headers, variant === null ? null : coding);
+      body = variant ?? body;
+    }
+    headers.push("age", String(ageSeconds(this.#parts.clock.now() - kept.madeAt)));
+    if (isUnchanged) {
       exchange.head(304, headers);
       return exchange.end();
     }
-    exchange.send(status, headers, kept.body);
+    return exchange.send(status, headers, body);
   }
 }
 

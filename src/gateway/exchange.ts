@@ -6,6 +6,7 @@
  */
 import { Readable } from "node:stream";
 import { newRequestId } from "../names.ts";
+import type { BodyEncoder, OpenEncoder } from "./body-encoder.ts";
 import type { Address } from "./host.ts";
 import type { PreparedHead } from "./prepared-head.ts";
 
@@ -86,6 +87,9 @@ export class Exchange {
   #status = 0;
   #ended = false;
   #gone = false;
+  /** The body passes through it. */
+  #encoder: BodyEncoder | null = null;
+  #lastWritten = false;
   #onDrain: (() => void) | null = null;
   #onGone: (() => void)[] | null = null;
 
@@ -234,6 +238,17 @@ export class Exchange {
     this.#status = status;
   }
 
+  /** From now on the body is written through an encoder, whose head was given. */
+  encodeBody(open: OpenEncoder): void {
+    if (this.#gone) return;
+    this.#encoder = open({
+      data: (chunk) => this.#gone || this.#channel.write(chunk),
+      end: () => this.#finish(undefined),
+      drained: () => this.#onDrain?.(),
+      fail: () => this.abort(),
+    });
+  }
+
   /** Sends the head now, before there is a body. */
   flush(): void {
     if (!this.#gone && !this.#ended) this.#channel.flush();
@@ -242,10 +257,19 @@ export class Exchange {
   /** @returns false: wait for {@link onDrain} before the next. Bytes for a client that has gone are dropped. */
   write(chunk: Uint8Array): boolean {
     if (this.#gone || this.#ended) return true;
+    if (this.#encoder !== null) return this.#lastWritten || this.#encoder.write(chunk);
     return this.#channel.write(chunk);
   }
 
   end(chunk?: Uint8Array): void {
+    if (this.#encoder === null) return this.#finish(chunk);
+    if (this.#gone || this.#lastWritten) return undefined;
+    this.#lastWritten = true;
+    this.#onGone = null;
+    return this.#encoder.end(chunk);
+  }
+
+  #finish(chunk: Uint8Array | undefined): void {
     if (this.#gone || this.#ended) return;
     this.#ended = true;
     this.#onGone = null;
@@ -315,7 +339,8 @@ export class Exchange {
 
   /** The client has taken what was written. */
   drained(): void {
-    if (!this.#ended) this.#onDrain?.();
+    if (this.#encoder !== null) this.#encoder.resume();
+    else if (!this.#ended) this.#onDrain?.();
   }
 
   /** The engine is done with it: the response is through, or the client has gone. */
@@ -324,6 +349,7 @@ export class Exchange {
     this.#onDrain = null;
     if (this.#ended) return;
     this.#gone = true;
+    this.#encoder?.destroy();
     const callbacks = this.#onGone;
     this.#onGone = null;
     for (const callback of callbacks ?? []) callback();

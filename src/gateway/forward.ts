@@ -17,6 +17,7 @@ import type {
 } from "../functions/functions.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { FunctionSpec, Manifest } from "../model.ts";
+import { BodyEncoders } from "./body-encoder.ts";
 import type { Exchange } from "./exchange.ts";
 import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
 import { isFramingHeader, isPlatformRequestHeader, isPlatformResponseHeader, passOn } from "./headers.ts";
@@ -54,17 +55,19 @@ export class Forward {
   readonly #logs: Pick<LogStore, "append" | "appendRequest">;
   readonly #clock: Clock;
   readonly #bodyBytesMax: number;
+  readonly #encoders: BodyEncoders;
 
   constructor(parts: {
     readonly functions: Pick<Functions, "invoke">;
     readonly logs: Pick<LogStore, "append" | "appendRequest">;
     readonly clock: Clock;
-    readonly config: Pick<Config, "functionBodyBytesMax">;
+    readonly config: Pick<Config, "functionBodyBytesMax" | "compressionsMax">;
   }) {
     this.#functions = parts.functions;
     this.#logs = parts.logs;
     this.#clock = parts.clock;
     this.#bodyBytesMax = parts.config.functionBodyBytesMax;
+    this.#encoders = new BodyEncoders(parts.config);
   }
 
   /**
@@ -85,7 +88,7 @@ export class Forward {
     const upgrades = exchange.request.upgrade === "websocket" && exchange.method === "GET" && !passesBody;
     const begunMs = this.#clock.now();
     const answered = new Promise<void>((resolve, reject) => {
-      const forwarding = new Forwarding(exchange, answer, resolve, reject);
+      const forwarding = new Forwarding(exchange, answer, this.#encoders, resolve, reject);
       forwarding.begin(functions, {
         id: exchange.id,
         manifest: answer.manifest,
@@ -147,6 +150,7 @@ export class Forward {
 class Forwarding implements ResponseSink {
   readonly #exchange: Exchange;
   readonly #answer: FunctionAnswer;
+  readonly #encoders: BodyEncoders;
   readonly #resolve: () => void;
   readonly #reject: (error: MayflyError) => void;
   readonly #begunMs = performance.now();
@@ -156,9 +160,16 @@ class Forwarding implements ResponseSink {
   #held: Buffer | undefined;
   #over = false;
 
-  constructor(exchange: Exchange, answer: FunctionAnswer, resolve: () => void, reject: (error: MayflyError) => void) {
+  constructor(
+    exchange: Exchange,
+    answer: FunctionAnswer,
+    encoders: BodyEncoders,
+    resolve: () => void,
+    reject: (error: MayflyError) => void,
+  ) {
     this.#exchange = exchange;
     this.#answer = answer;
+    this.#encoders = encoders;
     this.#resolve = resolve;
     this.#reject = reject;
   }
@@ -182,7 +193,8 @@ class Forwarding implements ResponseSink {
     exchange.ranIn(head.region);
     exchange.start = head.start;
     try {
-      exchange.head(this.#answer.status ?? head.status, [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start]);
+      const headers = [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start];
+      this.#encoders.head(exchange, this.#answer.status ?? head.status, headers);
     } catch (error) {
       this.#over = true;
       this.#running!.cancel();

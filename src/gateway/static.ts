@@ -10,6 +10,7 @@ import type { BlobRange, BlobStore } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import type { Digest, StaticOutput } from "../model.ts";
+import { isAgainstCompression, isCompressible, negotiate, type Coding } from "./content-coding.ts";
 import type { Exchange } from "./exchange.ts";
 import { Lru } from "./lru.ts";
 import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
@@ -18,7 +19,7 @@ import { PreparedHead } from "./prepared-head.ts";
 import type { RouteHeader } from "./route.ts";
 import type { SettledAnswer } from "./settled.ts";
 import { matchesEtag, parseRange } from "./validators.ts";
-import { Compressor, isCompressible, negotiate, type Coding } from "./variants.ts";
+import { Compressor } from "./variants.ts";
 
 /** What routing says of the answer. */
 export interface StaticAnswer {
@@ -139,7 +140,11 @@ export class StaticFiles {
 
   /** Whether there are compressed variants of the answer. */
   #varies({ output, headers }: StaticAnswer, facts: FileFacts): boolean {
-    return facts.isCompressible && output.file.size <= this.#fileBytesMax && !headers.some(isAgainstCompression);
+    return (
+      facts.isCompressible &&
+      output.file.size <= this.#fileBytesMax &&
+      !headers.some(({ name, value }) => isAgainstCompression(name, value))
+    );
   }
 
   #factsOf({ output, path }: StaticAnswer): FileFacts {
@@ -199,11 +204,6 @@ const nothing = Buffer.alloc(0);
 
 function variantName(digest: Digest, coding: Coding): string {
   return `${digest}-${coding}`;
-}
-
-/** A route says that the file is encoded already, or must not be touched. */
-function isAgainstCompression({ name, value }: RouteHeader): boolean {
-  return name === "content-encoding" || (name === "cache-control" && value.includes("no-transform"));
 }
 
 /** The platform's headers of a file; routes override all but what frames the message. */

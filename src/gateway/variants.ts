@@ -1,16 +1,11 @@
 /**
- * Compressed variants of static files: which one a client gets, and how they come to be. Each is made once, by zlib's
- * threads, few at a time; while it is not there, or too many wait, the file is given as it is.
+ * Compressed variants of what is given many times, static files and kept answers. Each is made once, by zlib's threads, few
+ * at a time; when too many wait, the content is given as it is.
  */
 import { promisify } from "node:util";
 import { brotliCompress, constants, gzip, zstdCompress } from "node:zlib";
+import type { Coding } from "./content-coding.ts";
 
-export type Coding = "br" | "zstd" | "gzip";
-
-/** Between equal weights the smaller result wins. */
-const preferred: readonly Coding[] = ["br", "zstd", "gzip"];
-/** Below this a head is larger than what is saved. */
-const bytesMin = 512;
 const makingMax = 2;
 const waitingMax = 64;
 
@@ -20,33 +15,6 @@ const compressors: Readonly<Record<Coding, (bytes: Buffer) => Promise<Buffer>>> 
   zstd: (bytes) => promisify(zstdCompress)(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 12 } }),
   gzip: (bytes) => promisify(gzip)(bytes, { level: 8 }),
 };
-
-/** Whether compressing a file of this type and size pays. */
-export function isCompressible(contentType: string, size: number): boolean {
-  if (size < bytesMin) return false;
-  return /^(?:text\/|application\/(?:[\w.-]+\+)?(?:json|xml)|application\/(?:javascript|x-javascript|wasm|manifest|ld|rtf|vnd\.ms-fontobject|x-font)|image\/(?:svg|bmp|x-icon|vnd\.microsoft\.icon)|font\/(?:ttf|otf)|model\/)/i.test(
-    contentType,
-  );
-}
-
-/** RFC 9110 §12.5.3; null: as it is. A client that refuses even that gets it all the same. */
-export function negotiate(acceptEncoding: string | undefined): Coding | null {
-  if (acceptEncoding === undefined || acceptEncoding === "") return null;
-  const weights = new Map<string, number>();
-  for (const part of acceptEncoding.toLowerCase().split(",", 50)) {
-    const [name = "", ...parameters] = part.split(";").map((text) => text.trim());
-    const weight = parameters.find((parameter) => /^q\s*=/.test(parameter));
-    const q = weight === undefined ? 1 : Number(weight.slice(weight.indexOf("=") + 1));
-    if (!weights.has(name)) weights.set(name === "x-gzip" ? "gzip" : name, q >= 0 && q <= 1 ? q : 0);
-  }
-  let best: Coding | null = null;
-  let bestWeight = 0;
-  for (const coding of preferred) {
-    const weight = weights.get(coding) ?? weights.get("*") ?? 0;
-    if (weight > bestWeight) [best, bestWeight] = [coding, weight];
-  }
-  return best !== null && bestWeight >= (weights.get("identity") ?? 0) ? best : null;
-}
 
 /** Makes variants, few at a time. */
 export class Compressor {
