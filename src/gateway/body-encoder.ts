@@ -13,7 +13,7 @@ import {
   type ZstdCompress,
 } from "node:zlib";
 import { codedHeaders, mayBeCoded, negotiate, type Coding } from "./content-coding.ts";
-import type { Exchange } from "./exchange.ts";
+import type { BodyEncoder, CodedSink, Exchange } from "./exchange.ts";
 
 /** Bounds memory; what is compressed on its way is seldom larger. */
 const windowBits = 18;
@@ -32,28 +32,6 @@ const open: Readonly<Record<Coding, () => BrotliCompress | ZstdCompress | Gzip>>
     }),
   gzip: () => createGzip({ flush: constants.Z_SYNC_FLUSH, level: 5 }),
 };
-
-/** Who gets the coded bytes. */
-export interface CodedSink {
-  /** @returns false: {@link BodyEncoder.resume} when more may come */
-  data(chunk: Buffer): boolean;
-  end(): void;
-  /** More may be written. */
-  drained(): void;
-  /** There will be no end. */
-  fail(): void;
-}
-
-export interface BodyEncoder {
-  /** @returns false: `drained` follows */
-  write(chunk: Uint8Array): boolean;
-  end(chunk: Uint8Array | undefined): void;
-  resume(): void;
-  destroy(): void;
-}
-
-/** Opens an encoder into a sink. */
-export type OpenEncoder = (sink: CodedSink) => BodyEncoder;
 
 export class BodyEncoders {
   readonly #max: number;

@@ -6,7 +6,6 @@
  */
 import { Readable } from "node:stream";
 import { newRequestId } from "../names.ts";
-import type { BodyEncoder, OpenEncoder } from "./body-encoder.ts";
 import type { Address } from "./host.ts";
 import type { PreparedHead } from "./prepared-head.ts";
 
@@ -70,6 +69,29 @@ export interface Channel {
   /** Breaks the response off so that the client sees that it is not whole. */
   abort(): void;
 }
+
+/** Who gets the coded bytes. */
+export interface CodedSink {
+  /** @returns false: {@link BodyEncoder.resume} when more may come */
+  data(chunk: Buffer): boolean;
+  end(): void;
+  /** More may be written. */
+  drained(): void;
+  /** There will be no end. */
+  fail(): void;
+}
+
+/** Codes a body on its way to the client. */
+export interface BodyEncoder {
+  /** @returns false: `drained` follows */
+  write(chunk: Uint8Array): boolean;
+  end(chunk: Uint8Array | undefined): void;
+  resume(): void;
+  destroy(): void;
+}
+
+/** Opens an encoder into a sink. */
+export type OpenEncoder = (sink: CodedSink) => BodyEncoder;
 
 export class Exchange {
   /** The request id; {@link Exchange.publicId} is how clients see it. */
