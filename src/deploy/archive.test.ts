@@ -1,7 +1,7 @@
 /** Archives as a client sends them, and as an attacker does. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { gzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { pack, type Header } from "tar-stream";
 import { scratchDirectory } from "../../test/scratch.ts";
 import { openDiskBlobs } from "../blobs/disk.ts";
@@ -67,5 +67,54 @@ describe("an archive of a source", () => {
     await assert.rejects(unpack(await archive([{ name: "dev", type: "character-device", devmajor: 1, devminor: 3 }])), {
       code: "invalid_file",
     });
+  });
+
+  it("is refused when it is a bomb: a file, an attribute, a name or nothing at all, that grows without end", async () => {
+    const MB = 1024 * 1024;
+    const nothing = gzipSync(Buffer.alloc(64 * MB));
+    const before = process.memoryUsage().rss;
+    const header = async (name: string, size: number): Promise<Buffer> => {
+      const tar = gunzipSync(await archive([{ name }, ""]));
+      const head = tar.subarray(0, 512);
+      head.write(`${size.toString(8).padStart(11, "0")}\0`, 124);
+      return head;
+    };
+    const typed = (head: Buffer, type: string): Buffer => {
+      head.write(type, 156);
+      head.fill(" ", 148, 156);
+      const sum = head.reduce((total, byte) => total + byte, 0);
+      head.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+      return head;
+    };
+    for (const [what, type, size] of [
+      ["a file", "0", 4096 * MB],
+      ["an attribute", "x", 4096 * MB],
+      ["attributes of all", "g", 4096 * MB],
+      ["a long name", "L", 4096 * MB],
+      ["a long link", "K", 4096 * MB],
+    ] as const) {
+      const begin = gzipSync(typed(await header("a", size), type));
+      await assert.rejects(unpack(begin, ...Array<Buffer>(8).fill(nothing)), { code: /^(invalid_file|payload_too_large)$/ }, what);
+    }
+    await assert.rejects(unpack(nothing), { code: "invalid_file" }, "nothing at all");
+    const grown = (process.memoryUsage().rss - before) / MB;
+    assert.ok(grown < 300, `${grown} MB more`);
+  });
+
+  it("is refused when it has hard links, also through a symlink; what leads out of the tree stays text", async () => {
+    const chain: Parameters<typeof archive> = [
+      [{ name: "x", type: "symlink", linkname: "/etc" }],
+      [{ name: "y", type: "link", linkname: "x/passwd" }],
+    ];
+    await assert.rejects(unpack(await archive(...chain)), { code: "invalid_file" });
+    const below = await unpack(await archive(chain[0]!, [{ name: "x/passwd" }, "mine"]));
+    // Nothing is written where a name says: the caller's check of all paths meets a file below a link.
+    assert.deepEqual(
+      below.map(([path, { size }]) => [path, size]),
+      [
+        ["x", 4],
+        ["x/passwd", 4],
+      ],
+    );
   });
 });

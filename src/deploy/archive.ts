@@ -13,6 +13,9 @@ import type { Digest, FileRef } from "../model.ts";
 
 const partName = /^\.vercel\/source\.tgz\.part(\d{1,6})$/;
 const linkBytesMax = 4096;
+/** Of headers and padding that an entry may need. */
+const entryBytesMax = 16_384;
+const betweenBytesMax = 4 * 1024 * 1024;
 
 /** The blobs of an archive's parts in their order; null: these files are no archive. */
 export function archiveParts(files: readonly (readonly [string, FileRef])[]): readonly Digest[] | null {
@@ -45,7 +48,16 @@ export async function unpackArchive(
     { objectMode: false },
   );
   const tar = extract();
-  const reading = pipeline(compressed, createGunzip(), tar);
+  // Long names and attributes stand before an entry and are read whole: what is no entry's must not grow without end.
+  let expected = betweenBytesMax;
+  async function* bounded(unpacked: AsyncIterable<Buffer>) {
+    for await (const chunk of unpacked) {
+      expected -= chunk.length;
+      if (expected < 0) throw refused("more than 4 MB of it are no file");
+      yield chunk;
+    }
+  }
+  const reading = pipeline(compressed, createGunzip(), bounded, tar);
   // Its rejection comes to whoever reads the entries.
   reading.catch(() => undefined);
   try {
@@ -53,6 +65,7 @@ export async function unpackArchive(
       const { header } = entry;
       // Directories count too: an archive of nothing else would never end.
       if (++entries > 2 * config.filesMax) throw new MayflyError("too_many_files", `A deployment may have ${config.filesMax} files.`);
+      expected += (header.size ?? 0) + entryBytesMax;
       const path = header.name.replace(/^(?:\.\/)+/, "");
       if (header.type === "directory") {
         entry.resume();
