@@ -1,7 +1,7 @@
 /** A real Mayfly for journeys and the bench: `bin/mayfly start` as a process of its own, on any port, with its own data and home. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { request, type Dispatcher } from "undici";
 
@@ -20,6 +20,12 @@ export interface Reply {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Buffer;
   readonly text: string;
+}
+
+export interface ApiError {
+  readonly code: string;
+  readonly message: string;
+  readonly missing?: readonly string[];
 }
 
 export interface StartOptions {
@@ -99,6 +105,27 @@ export class Mayfly {
 
   get data(): string {
     return join(this.home, "data");
+  }
+
+  /** That `start` has made for this machine's user. */
+  get token(): string {
+    const credentials = readFileSync(join(this.home, "config", "mayfly", "credentials.json"), "utf8");
+    return Object.values(JSON.parse(credentials) as Record<string, string>)[0]!;
+  }
+
+  /** A call of the API, with the token of this machine's user. */
+  async call(
+    method: Dispatcher.HttpMethod,
+    path: string,
+    body?: string | Buffer,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<{ readonly status: number; readonly json: Readonly<Record<string, unknown>> & { readonly error?: ApiError } }> {
+    const response = await request(this.api + path, {
+      method,
+      headers: { authorization: `Bearer ${this.token}`, ...headers },
+      ...(body === undefined ? {} : { body }),
+    });
+    return { status: response.statusCode, json: (await response.body.json()) as Record<string, unknown> };
   }
 
   /** Runs the command line against this server. */

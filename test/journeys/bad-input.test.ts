@@ -1,12 +1,9 @@
 /** What people and programs get wrong: a clear error with a code, a non-zero exit, and a server that is none the worse. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { before, describe, it } from "node:test";
-import { request } from "undici";
 import { projectDirectory, startMayfly } from "../mayfly.ts";
-import { cleanEnv, runMayfly, type Mayfly } from "../server.ts";
+import { cleanEnv, eventually, runMayfly, type Mayfly } from "../server.ts";
 import { scratchDirectory } from "../scratch.ts";
 
 describe("the command line", () => {
@@ -60,27 +57,11 @@ describe("the command line", () => {
 
 describe("the API", () => {
   let mayfly: Mayfly;
-  let token: string;
   before(async () => {
     mayfly = await startMayfly();
-    const credentials = JSON.parse(readFileSync(join(mayfly.home, "config", "mayfly", "credentials.json"), "utf8")) as Record<
-      string,
-      string
-    >;
-    token = Object.values(credentials)[0]!;
   });
   const sha1 = (text: string) => createHash("sha1").update(text).digest("hex");
-  const call = async (method: "GET" | "POST", path: string, body?: string, headers: Record<string, string> = {}) => {
-    const response = await request(mayfly.api + path, {
-      method,
-      headers: { authorization: `Bearer ${token}`, ...headers },
-      ...(body === undefined ? {} : { body }),
-    });
-    return {
-      status: response.statusCode,
-      json: (await response.body.json()) as { error?: { code: string; message: string; missing?: string[] } },
-    };
-  };
+  const call = (...parameters: Parameters<Mayfly["call"]>) => mayfly.call(...parameters);
   const upload = (content: string, digest = sha1(content)) =>
     call("POST", "/v2/files", content, { "x-now-digest": digest, "content-type": "application/octet-stream" });
   const create = (files: unknown, more: object = {}) => call("POST", "/v13/deployments", JSON.stringify({ name: "x", files, ...more }));
@@ -128,4 +109,89 @@ describe("the API", () => {
       assert.deepEqual([reply.status, reply.json.error?.code], [status, code], ask.toString());
     }
   });
+
+  it("takes 100,000 files and no more; names that differ in case or Unicode form only are served as themselves", async () => {
+    const shared = sha1("x");
+    await upload("x");
+    const names = {
+      ...{ "a.txt": "lower", "A.txt": "upper", "caf\u00e9.txt": "composed", "cafe\u0301.txt": "decomposed" },
+      ...{ "\ufb01.txt": "ligature", "fi.txt": "letters" },
+    };
+    const few = Object.entries(names).map(([file, data]) => ({ file, data }));
+    const many = Array.from({ length: 100_000 - few.length }, (_, index) => ({ file: `many/${index}`, sha: shared, size: 1 }));
+    const tooMany = await create([...few, ...many, { file: "one-more", sha: shared, size: 1 }]);
+    assert.deepEqual([tooMany.status, tooMany.json.error?.code], [400, "too_many_files"]);
+    const { status, json } = await create([...few, ...many]);
+    assert.equal(status, 200, JSON.stringify(json.error));
+    const host = await eventually("it is ready", async () => {
+      const { json: deployment } = await call("GET", `/v13/deployments/${String(json["id"])}`);
+      assert.notEqual(deployment["readyState"], "ERROR", JSON.stringify(deployment));
+      return deployment["readyState"] === "READY" ? String(deployment["url"]) : null;
+    });
+    const last = `/many/${many.length - 1}`;
+    for (const [path, content] of Object.entries({ ...names, [last.slice(1)]: "x" })) {
+      const { text } = await mayfly.fetch(`http://${host}:${mayfly.port}/${encodeURI(path)}`);
+      assert.equal(text, content, JSON.stringify(path));
+    }
+  });
+});
+
+describe("values that nobody may read", () => {
+  it(
+    "are masked in the build's log, the API's answers, the page of the log and the reason of a failure",
+    { timeout: 120_000 },
+    async () => {
+      const mayfly = await startMayfly();
+      const secrets = { GIVEN: "given/s3cret value+1", KEPT: "kept&s3cret=value\u00e9" };
+      const script = `
+      for (const value of [process.env.GIVEN, process.env.KEPT]) {
+        console.log("plain", value); console.error("base64", Buffer.from(value).toString("base64"));
+        console.log("url", encodeURIComponent(value)); console.log("form", String(new URLSearchParams({ value })));
+        process.stdout.write(value.slice(0, 7)); process.stdout.write(value.slice(7) + "\\n");
+        console.log("json", JSON.stringify({ value }));
+      }
+      require("fs").mkdirSync("public"); process.exit(Number(process.env.END ?? 0));`;
+      const command = `node build.cjs # ${secrets.GIVEN}`;
+      const directory = projectDirectory({ "vercel.json": JSON.stringify({ buildCommand: command }), "build.cjs": script });
+      await mayfly.deploy(projectDirectory({ a: "a" }), "--name", "masked");
+      assert.equal((await mayfly.run("env", "add", `KEPT=${secrets.KEPT}`, "--project", "masked")).code, 0);
+      for (const end of ["0", "5"]) {
+        const run = await mayfly.run(
+          "deploy",
+          directory,
+          "--name",
+          "masked",
+          "--build-env",
+          `GIVEN=${secrets.GIVEN}`,
+          "--build-env",
+          `END=${end}`,
+          "--json",
+        );
+        const listed = (await mayfly.run("ls", "--json")).stdout;
+        const { id } = (JSON.parse(listed) as { id: string }[])[0]!;
+        const places = {
+          deploy: run.stdout + run.stderr,
+          logs: JSON.stringify(await mayfly.run("logs", id, "--build")),
+          events: JSON.stringify((await mayfly.call("GET", `/v3/deployments/${id}/events?builds=1&limit=-1`)).json),
+          inspect: JSON.stringify(await mayfly.run("inspect", id, "--json")),
+          deployment: JSON.stringify((await mayfly.call("GET", `/v13/deployments/${id}`)).json),
+          list: listed,
+        };
+        assert.equal(run.code, end === "0" ? 0 : 1, run.stderr);
+        assert.match(places.events, /plain \u2022+/, "its lines are there");
+        for (const [place, text] of Object.entries(places)) {
+          for (const value of Object.values(secrets)) {
+            const forms = [
+              value,
+              Buffer.from(value).toString("base64"),
+              encodeURIComponent(value),
+              String(new URLSearchParams({ value })).slice(6),
+            ];
+            for (const form of forms)
+              assert.ok(!text.includes(form) && !text.includes(JSON.stringify(form).slice(1, -1)), `${form} in ${place}`);
+          }
+        }
+      }
+    },
+  );
 });
