@@ -8,7 +8,7 @@
  * plane dies it is started again; meanwhile sites serve on.
  */
 import { fork, type ChildProcess } from "node:child_process";
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,6 +20,7 @@ import { BuildSandbox, buildLimits, mayflyMounts } from "./build/build-sandbox.t
 import { BuildStandby } from "./build/standby.ts";
 import { BuildCaches } from "./build/build-cache.ts";
 import { CompileCache } from "./build/compile-cache.ts";
+import { removeTree } from "./build/scratch.ts";
 import { createToolchains, type Toolchains } from "./build/toolchain.ts";
 import { systemClock, type Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
@@ -50,6 +51,7 @@ import { isAlive } from "./liveness.ts";
 import type { LogStore } from "./logs/log-store.ts";
 import { openSqliteLogs } from "./logs/sqlite.ts";
 import type { Manifest } from "./model.ts";
+import { randomId } from "./names.ts";
 import { openBubblewrapSandboxes } from "./sandbox/bubblewrap.ts";
 import { openOciSandboxes } from "./sandbox/oci.ts";
 import { probe } from "./sandbox/probe.ts";
@@ -475,17 +477,26 @@ const reachable = (host: string): string => (host === "0.0.0.0" ? "127.0.0.1" : 
 /** A socket's path may have 107 bytes: a data directory with a long name has it in the temporary directory. */
 function controlSocketPath(runDirectory: string): string {
   const path = join(runDirectory, `${process.pid}.sock`);
-  const short = path.length <= 100 ? path : join(tmpdir(), `mayfly-${process.pid}.sock`);
-  rmSync(short, { force: true });
-  return short;
+  if (path.length <= 100) return path;
+  for (const name of readdirSync(tmpdir())) {
+    const pid = /^mayfly-(\d+)\.sock$/.exec(name)?.[1];
+    if (pid !== undefined && (pid === String(process.pid) || !isAlive(Number(pid)))) rmSync(join(tmpdir(), name), { force: true });
+  }
+  return join(tmpdir(), `mayfly-${process.pid}.sock`);
 }
 
-/** Removes what control planes that ended without closing have left: sockets and scratch directories, named by pid. */
+/**
+ * Removes what control planes that ended without closing have left: sockets and scratch directories, named by pid. A
+ * build's may have a million files, so they are out of the way at once and gone some time later.
+ */
 function sweep(directory: string): void {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   for (const name of readdirSync(directory)) {
     const pid = Number.parseInt(name, 10);
-    if (pid === process.pid || !isAlive(pid)) rmSync(join(directory, name), { recursive: true, force: true });
+    if (pid !== process.pid && isAlive(pid)) continue;
+    const aside = join(directory, `gone-${randomId(12)}`);
+    renameSync(join(directory, name), aside);
+    removeTree(aside).catch((error: unknown) => process.emitWarning(`Cannot remove ${aside}: ${messageOf(error)}`));
   }
 }
 

@@ -2,12 +2,14 @@
  * Package managers for builds: fetched once with the host's npm (no scripts run), kept by exact version below the data
  * directory and mounted read-only. A toolchain is whole or absent: it is renamed into its place.
  */
-import { access, lstat, mkdir, rename, rm, symlink } from "node:fs/promises";
-import { join, relative, resolve } from "node:path";
+import { access, lstat, mkdir, readdir, rename, symlink } from "node:fs/promises";
+import { dirname, join, relative, resolve } from "node:path";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
+import { isAlive } from "../liveness.ts";
 import { randomId } from "../names.ts";
 import { fetchNpmPackage } from "../npm-package.ts";
 import type { PackageManager, PackageManagerName } from "./builder.ts";
+import { removeTree } from "./scratch.ts";
 
 export interface Toolchains {
   /**
@@ -61,7 +63,8 @@ export function createToolchains(options: ToolchainsOptions): Toolchains {
 async function fetchToolchain(manager: PackageManager, place: string, registry: string): Promise<string> {
   if (await exists(join(place, "bin"))) return place;
   const recipe = recipes[manager.name];
-  const incoming = `${place}.${randomId(8)}`;
+  await sweep(dirname(place));
+  const incoming = join(dirname(place), `.new-${process.pid}-${randomId(8)}`);
   try {
     await mkdir(join(incoming, "bin"), { recursive: true });
     await fetchNpmPackage({ spec: `${recipe.package}@${manager.version}`, directory: incoming, registry, msMax: fetchMsMax });
@@ -71,13 +74,21 @@ async function fetchToolchain(manager: PackageManager, place: string, registry: 
     }
     await rename(incoming, place);
   } catch (error) {
-    await rm(incoming, { recursive: true, force: true });
+    await removeTree(incoming);
     if (["ENOTEMPTY", "EEXIST"].includes(errnoOf(error) ?? "") && (await exists(join(place, "bin")))) return place;
     throw new MayflyError("INSTALL_FAILED", `Cannot fetch ${manager.name} ${manager.version}: ${messageOf(error).slice(0, 2000)}`, {
       cause: error,
     });
   }
   return place;
+}
+
+/** Removes what processes that are gone have fetched by half. */
+async function sweep(root: string): Promise<void> {
+  for (const name of await readdir(root).catch(() => [])) {
+    const pid = /^\.new-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) await removeTree(join(root, name));
+  }
 }
 
 async function exists(path: string): Promise<boolean> {
