@@ -744,7 +744,21 @@ export const knobs = {
     unit: "requests",
     min: 10,
     max: 1_000_000,
-    doc: "Requests to Functions kept for each deployment, to show its lines by request; the oldest go.",
+    doc: "Requests that Functions answered kept for each deployment, and as many others; the oldest go.",
+  },
+  logRequests: {
+    type: "string",
+    default: "all",
+    values: ["all", "functions", "none"],
+    doc: "Which requests to deployments are written down: all, those that Functions answered, or none.",
+  },
+  logRequestsRateMax: {
+    type: "number",
+    default: 1000,
+    unit: "requests per second",
+    min: 20,
+    max: 100_000,
+    doc: "Of more than that a share is written down (of those that no Function answered half as many), and how many are not.",
   },
   logRateLinesMax: {
     type: "number",

@@ -479,12 +479,16 @@ export interface LogLine {
   readonly text: string;
 }
 
-/** One request that a Function answered, or should have. */
+/** One request to a deployment, answered or not. */
 export interface LoggedRequest {
   readonly deploymentId: string;
   /** {@link LogLine.invocationId} of its lines. */
   readonly requestId: string;
+  /** {@link FunctionSpec.name} of what answered or, with `cache`, has made the answer; empty: no Function. */
   readonly functionName: string;
+  readonly answeredBy: AnsweredBy;
+  /** `x-vercel-cache` of the answer; empty: it had none. */
+  readonly cache: string;
   /** When it was answered. */
   readonly timestampMs: TimestampMs;
   readonly method: string;
@@ -494,6 +498,9 @@ export interface LoggedRequest {
   readonly status: number;
   readonly durationMs: number;
 }
+
+/** `cache`: what a Function had answered before; `error`: the platform's own page. */
+export type AnsweredBy = "function" | "cache" | "static" | "image" | "redirect" | "external" | "middleware" | "error";
 
 /** A stored line with its place in the order. */
 export interface StoredLogLine extends LogLine {

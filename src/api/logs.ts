@@ -44,7 +44,7 @@ export const logEndpoints: readonly Endpoint[] = [
     // What `vercel logs` shows: requests with their lines, the newest first.
     method: "GET",
     path: "/api/logs/request-logs",
-    summary: "Requests to a project's Functions with the lines written in each, in pages",
+    summary: "Requests to a project's deployments with the lines that Functions wrote in each, in pages",
     access: "read",
     query: {
       projectId: string,
@@ -150,11 +150,27 @@ function requestJson(request: LoggedRequest, deployment: Deployment, logs: reado
     environment: deployment.target,
     branch: deployment.git?.branch ?? "",
     domain: host,
-    cache: "",
+    cache: request.cache,
     requestDurationMs: request.durationMs,
     logs,
-    events: [{ source: "serverless", route: `/${request.functionName}`, pathType: "func", timestamp, httpStatus: status, region: "" }],
+    events: [{ ...eventOf(request), timestamp, httpStatus: status, region: "" }],
   };
+}
+
+/** What answered, in the words of Vercel's clients. */
+function eventOf({ answeredBy, functionName, path }: LoggedRequest) {
+  switch (answeredBy) {
+    case "function":
+    case "cache":
+      return { source: "serverless", route: `/${functionName}`, pathType: "func" };
+    case "middleware":
+      return { source: "edge-middleware", route: `/${functionName}`, pathType: "middleware" };
+    case "redirect":
+    case "external":
+      return { source: answeredBy, route: path, pathType: answeredBy };
+    default:
+      return { source: "static", route: path, pathType: answeredBy };
+  }
 }
 
 const levelOf = ({ stream }: Pick<LogLine, "stream">): string => (stream === "stdout" ? "info" : stream === "stderr" ? "error" : "warning");

@@ -230,23 +230,37 @@ export function deploymentEvents(client: ApiClient, id: string, signal?: AbortSi
   return client.lines(`/v3/now/deployments/${encodeURIComponent(id)}/events`, { query, signal });
 }
 
-/** A request that a Function has answered. */
+/** A request to a deployment. */
 export interface RequestFacts {
   /** {@link LogLineFacts.invocationId} of its lines. */
   readonly requestId: string;
   readonly status: number;
   readonly method: string;
   readonly path: string;
+  readonly host: string;
+  /** Milliseconds since 1970. */
+  readonly timestampMs: number;
+  readonly durationMs: number;
+  /** `x-vercel-cache`; empty: none. */
+  readonly cache: string;
+  /** What answered: `static`, `serverless`, `redirect`, … */
+  readonly source: string;
 }
 
 /** Requests per page, and pages that are read at most. */
 const requestPagesMax = 20;
 
-/** The requests that were answered with a status (`500`, `5xx`), the newest first. */
+/** The requests to a deployment, the newest first. `statusCode`: `500`, or `5xx`. */
 export async function listRequests(
   client: ApiClient,
   deployment: DeploymentFacts,
-  query: { readonly statusCode: string; readonly since: number | undefined },
+  query: {
+    readonly statusCode: string | undefined;
+    readonly since: number | undefined;
+    readonly search?: string | undefined;
+    readonly requestId?: string | undefined;
+    readonly limit?: number | undefined;
+  },
 ): Promise<readonly RequestFacts[]> {
   const requests: RequestFacts[] = [];
   for (let page = 0; page < requestPagesMax; page++) {
@@ -257,6 +271,8 @@ export async function listRequests(
         page,
         startDate: query.since === undefined ? undefined : Math.floor(query.since),
         statusCode: query.statusCode,
+        search: query.search,
+        requestId: query.requestId,
       },
     });
     for (const row of objects(answer["rows"])) {
@@ -265,11 +281,16 @@ export async function listRequests(
         status: number(row["statusCode"]) ?? 0,
         method: text(row["requestMethod"]) ?? "",
         path: text(row["requestPath"]) ?? "",
+        host: text(row["domain"]) ?? "",
+        timestampMs: Date.parse(text(row["timestamp"]) ?? ""),
+        durationMs: number(row["requestDurationMs"]) ?? 0,
+        cache: text(row["cache"]) ?? "",
+        source: text(objects(row["events"])[0]?.["source"]) ?? "",
       });
     }
-    if (answer["hasMoreRows"] !== true) break;
+    if (answer["hasMoreRows"] !== true || (query.limit !== undefined && requests.length >= query.limit)) break;
   }
-  return requests;
+  return requests.slice(0, query.limit);
 }
 
 /** A deployment's captured lines, oldest first; with `follow`, new ones as they come. */

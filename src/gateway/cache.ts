@@ -119,6 +119,8 @@ export class EdgeCache {
           head = new PreparedHead(status, [...(isCoded ? codedHeaders(given(), sent) : given()), "server-timing", "settled"]);
           heads.set(sent, head);
         }
+        asked.answeredBy = "cache";
+        asked.cache = cache;
         asked.give(head, variant ?? kept.body, ageSeconds(agedMs));
         return true;
       },
@@ -284,6 +286,8 @@ export class EdgeCache {
   async #give(exchange: Exchange, answer: FunctionAnswer, kept: KeptAnswer, cache: "HIT" | "STALE" | "PRERENDER"): Promise<void> {
     let headers = clientHeaders(kept.headers, { ...answer, cache });
     const status = answer.status ?? kept.status;
+    exchange.answeredBy = "cache";
+    exchange.cache = cache;
     const isUnchanged = status === 200 && matchesEtag(exchange.header("if-none-match"), etagOf(kept.headers));
     let { body } = kept;
     if (this.#variants.mayBeCoded(status, headers, kept)) {

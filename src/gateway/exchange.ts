@@ -6,6 +6,7 @@
  */
 import { Readable } from "node:stream";
 import { newRequestId } from "../names.ts";
+import type { AnsweredBy } from "../model.ts";
 import type { Address } from "./host.ts";
 import type { PreparedHead } from "./prepared-head.ts";
 
@@ -105,6 +106,14 @@ export class Exchange {
   #address: Address | null = null;
   /** How the instance began that answered; null: no Function did. */
   start: "cold" | "warm" | "hot" | null = null;
+  // For the request log, set by whoever answers.
+  /** null: no deployment's. */
+  deploymentId: string | null = null;
+  answeredBy: AnsweredBy = "error";
+  /** Of what answers or has made the answer; empty: no Function. */
+  functionName = "";
+  /** `x-vercel-cache`; empty: none. */
+  cache = "";
   #headSent = false;
   #status = 0;
   #ended = false;

@@ -24,9 +24,6 @@ import { isFramingHeader, isPlatformRequestHeader, isPlatformResponseHeader, pas
 import { changeHeaders, type HeaderChange } from "./header-change.ts";
 import type { RouteHeader } from "./route.ts";
 
-/** Of a request's path, in characters. */
-const pathLoggedMax = 1024;
-
 /** What routing says of the invocation. */
 export interface FunctionAnswer {
   readonly manifest: Manifest;
@@ -52,14 +49,14 @@ export type CacheStatus = "MISS" | "HIT" | "STALE" | "PRERENDER" | "REVALIDATED"
 
 export class Forward {
   readonly #functions: Pick<Functions, "invoke">;
-  readonly #logs: Pick<LogStore, "append" | "appendRequest">;
+  readonly #logs: Pick<LogStore, "append">;
   readonly #clock: Clock;
   readonly #bodyBytesMax: number;
   readonly #encoders: BodyEncoders;
 
   constructor(parts: {
     readonly functions: Pick<Functions, "invoke">;
-    readonly logs: Pick<LogStore, "append" | "appendRequest">;
+    readonly logs: Pick<LogStore, "append">;
     readonly clock: Clock;
     readonly config: Pick<Config, "functionBodyBytesMax" | "compressionsMax">;
   }) {
@@ -86,7 +83,6 @@ export class Forward {
 
     // Other protocols than this are between client and platform.
     const upgrades = exchange.request.upgrade === "websocket" && exchange.method === "GET" && !passesBody;
-    const begunMs = this.#clock.now();
     const answered = new Promise<void>((resolve, reject) => {
       const forwarding = new Forwarding(exchange, answer, this.#encoders, resolve, reject);
       forwarding.begin(functions, {
@@ -101,29 +97,7 @@ export class Forward {
         ...(upgrades ? { upgrade: "websocket" } : {}),
       });
     });
-    try {
-      await answered;
-      this.#record(exchange, answer.manifest, spec, exchange.status, begunMs);
-    } catch (error) {
-      this.#record(exchange, answer.manifest, spec, error instanceof MayflyError ? error.status : 500, begunMs);
-      throw error;
-    }
-  }
-
-  #record(exchange: Exchange, manifest: Manifest, spec: FunctionSpec, status: number, begunMs: number): void {
-    const timestampMs = this.#clock.now();
-    const { host, path } = exchange.address;
-    this.#logs.appendRequest({
-      deploymentId: manifest.deploymentId,
-      requestId: exchange.id,
-      functionName: spec.name,
-      timestampMs,
-      method: exchange.method,
-      path: path.slice(0, pathLoggedMax),
-      host,
-      status,
-      durationMs: timestampMs - begunMs,
-    });
+    await answered;
   }
 
   #tooLarge(exchange: Exchange, manifest: Manifest, spec: FunctionSpec, announced: number | null): MayflyError {
@@ -192,6 +166,7 @@ class Forwarding implements ResponseSink {
     exchange.span("forward", performance.now() - this.#begunMs);
     exchange.ranIn(head.region);
     exchange.start = head.start;
+    exchange.cache = this.#answer.cache ?? "MISS";
     try {
       const headers = [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start];
       this.#encoders.head(exchange, this.#answer.status ?? head.status, headers);

@@ -34,6 +34,7 @@ import { Prerenders } from "./prerender.ts";
 import type { PurgeLog } from "./purge-log.ts";
 import { PurgingFunctions } from "./purging.ts";
 import { openRegions, type Regions } from "./regions.ts";
+import { RequestLog } from "./request-log.ts";
 import { changeHeaders } from "./header-change.ts";
 import type { Resolution, RouteHeader, RouteRequest } from "./route.ts";
 import { SettledAnswers } from "./settled.ts";
@@ -81,9 +82,11 @@ class Journey {
   readonly #inspection: Inspection | null;
   readonly #control: Control | null;
   readonly #regions: Regions | null;
+  readonly #requestLog: RequestLog;
 
   constructor(parts: GatewayParts) {
     this.#parts = parts;
+    this.#requestLog = new RequestLog(parts);
     this.#regions = openRegions(parts);
     const functions = new PurgingFunctions(this.#regions ?? parts.functions, parts);
     this.#settled = new SettledAnswers(parts.hosts, parts.config);
@@ -124,7 +127,9 @@ class Journey {
   }
 
   #count(exchange: Exchange, begunMs: number): void {
-    this.#parts.figures?.count(exchange.status, exchange.start, performance.now() - begunMs);
+    const durationMs = performance.now() - begunMs;
+    this.#parts.figures?.count(exchange.status, exchange.start, durationMs);
+    this.#requestLog.take(exchange, durationMs);
   }
 
   async #steps(exchange: Exchange): Promise<void> {
@@ -143,10 +148,14 @@ class Journey {
     const deployment = await exchange.step("host", () => hosts.resolve(host));
     if (deployment === null) throw new MayflyError("DEPLOYMENT_NOT_FOUND");
 
+    exchange.deploymentId = deployment.manifest.deploymentId;
     if (this.#inspection?.isView(exchange) === true) return this.#inspection.answer(exchange, deployment.manifest);
 
     const picture = parseImageRequest(deployment.manifest.images, exchange.address, exchange.header("accept"));
-    if (picture !== null) return this.#images.answer(exchange, deployment, picture);
+    if (picture !== null) {
+      exchange.answeredBy = "image";
+      return this.#images.answer(exchange, deployment, picture);
+    }
     const request = new JourneyRequest(exchange);
     const resolution = await exchange.step("route", () => deployment.routes.resolve(request));
     try {
@@ -189,9 +198,13 @@ class Journey {
         const platformHeaders = errorCode === undefined ? [] : ["x-vercel-error", errorCode, ...retryAfter(error ?? {})];
         const { output } = resolution;
         if (output.kind === "static") {
+          exchange.answeredBy = "static";
+          exchange.cache = "HIT";
           return exchange.step("static", () => this.#static.answer(exchange, { ...resolution, output, platformHeaders }));
         }
         const { functionId } = output;
+        exchange.answeredBy = "function";
+        exchange.functionName = manifest.functions[functionId]?.name ?? "";
         const answer = { ...resolution, manifest, functionId, isErrorPage: error !== undefined, platformHeaders };
         return output.kind === "prerender"
           ? this.#prerenders.answer(exchange, { ...answer, output })
@@ -199,6 +212,7 @@ class Journey {
       }
       case "redirect": {
         const { status, location } = resolution;
+        exchange.answeredBy = "redirect";
         const refresh = status === 308 ? ["refresh", `0;url=${location}`] : [];
         const headers = [...changed(resolution), "location", location, ...refresh, "content-type", "text/plain; charset=utf-8"];
         return exchange.send(status, headers, "Redirecting...\n");
@@ -208,10 +222,16 @@ class Journey {
         exchange.end();
         return undefined;
       case "external":
+        exchange.answeredBy = "external";
+        exchange.cache = "MISS";
         return exchange.step("origin", () => this.#origins.answer(exchange, resolution));
       case "middleware": {
         const verdict = await exchange.step("middleware", () => this.#middleware.ask(exchange, manifest, resolution));
-        if (verdict.kind === "answered") return undefined;
+        if (verdict.kind === "answered") {
+          exchange.answeredBy = "middleware";
+          exchange.functionName = manifest.functions[resolution.functionId]?.name ?? "";
+          return undefined;
+        }
         const { effect } = verdict;
         if (verdict.kind === "go") return this.#follow(exchange, deployment, resolution.resume(effect));
         const { requestHeaders, responseHeaders } = effect;

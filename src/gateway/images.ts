@@ -237,6 +237,7 @@ interface Source {
 
 function give(exchange: Exchange, request: ImageRequest, kept: KeptAnswer, cache: "HIT" | "MISS" | "STALE", clock: Clock): void {
   const { rules } = request;
+  exchange.cache = cache;
   const headers = [
     ...kept.headers,
     "content-disposition",

@@ -7,7 +7,10 @@ import type { Exchange } from "./exchange.ts";
 import type { Address, HostIndex, ServedDeployment } from "./host.ts";
 import { Lru } from "./lru.ts";
 
-/** SEAM: who can give an answer again without a question: static files, and what the edge cache keeps. */
+/**
+ * SEAM: who can give an answer again without a question: static files, and what the edge cache keeps. Says on the exchange
+ * what answered (`answeredBy`, `cache`).
+ */
 export interface SettledAnswer {
   /** @returns false: not now, or not to this request; nothing has been sent then */
   give(exchange: Exchange): boolean;
@@ -16,6 +19,7 @@ export interface SettledAnswer {
 interface Settled {
   readonly deployment: ServedDeployment;
   readonly address: Address;
+  readonly functionName: string;
   readonly answer: SettledAnswer;
 }
 
@@ -35,19 +39,24 @@ export class SettledAnswers {
     const key = keyOf(exchange);
     const settled = this.#settled.get(key);
     if (settled === undefined) return false;
-    const { address, deployment, answer } = settled;
+    const { address, deployment, functionName, answer } = settled;
     if (request.serverName !== null && request.serverName !== address.host) return false;
     if (this.#hosts.recall(address.host) !== deployment) {
       this.#settled.delete(key);
       return false;
     }
     exchange.address = address;
+    exchange.deploymentId = deployment.manifest.deploymentId;
+    exchange.functionName = functionName;
     return answer.give(exchange);
   }
 
   /** Takes note of how a request was answered, whose routing looked at nothing else of it. */
   note(exchange: Exchange, deployment: ServedDeployment, answer: SettledAnswer): void {
-    if (isPlainGet(exchange)) this.#settled.set(keyOf(exchange), { deployment, address: exchange.address, answer });
+    if (isPlainGet(exchange)) {
+      const { address, functionName } = exchange;
+      this.#settled.set(keyOf(exchange), { deployment, address, functionName, answer });
+    }
   }
 }
 

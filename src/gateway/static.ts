@@ -131,6 +131,8 @@ export class StaticFiles {
           head = { etag, whole: new PreparedHead(200, headers), unchanged: new PreparedHead(304, unchangedHeaders(headers)) };
           heads.set(name, head);
         }
+        exchange.answeredBy = "static";
+        exchange.cache = "HIT";
         if (matchesEtag(exchange.header("if-none-match"), head.etag)) exchange.give(head.unchanged, nothing, null);
         else exchange.give(head.whole, body, null);
         return true;

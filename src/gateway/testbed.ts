@@ -6,13 +6,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
+import { ManualClock } from "../../test/manual-clock.ts";
 import { openDiskBlobs } from "../blobs/disk.ts";
 import { systemClock, type Clock } from "../clock.ts";
 import { loadConfig, type Config } from "../config.ts";
 import type { MayflyError } from "../errors.ts";
 import type { Functions, Invocation, ResponseHead } from "../functions/functions.ts";
 import type { Optimiser } from "../images/optimiser.ts";
-import type { LogLine, Manifest, Output, Route } from "../model.ts";
+import type { LogStore } from "../logs/log-store.ts";
+import type { LoggedRequest, LogLine, Manifest, Output, Route } from "../model.ts";
 import type { Purge, PurgeMode } from "../store/purges.ts";
 import { openCacheStore } from "./cache-store.ts";
 import { openGateway, type Gateway } from "./gateway.ts";
@@ -83,6 +85,10 @@ export interface SiteParts {
 
 export interface TestbedOptions {
   readonly optimiser?: Optimiser;
+  /** Takes what is logged; absent: {@link Testbed.logged} and {@link Testbed.requests} have it. */
+  readonly logs?: Pick<LogStore, "append" | "appendRequest">;
+  /** The gateway's clock moves by `skip` only. */
+  readonly stillClock?: boolean;
   /** Of an earlier testbed; kept at the end. */
   readonly directory?: string;
   /** Takes the place of the index in memory. */
@@ -110,6 +116,7 @@ export interface Testbed extends AsyncDisposable {
   readonly port: number;
   readonly gateway: Gateway;
   readonly logged: LogLine[];
+  readonly requests: LoggedRequest[];
   /** Path of the control plane's socket; null until set. */
   controlSocket: string | null;
   readonly directory: string;
@@ -139,8 +146,9 @@ export async function openTestbed(
   more: TestbedOptions = {},
 ): Promise<Testbed> {
   const directory = more.directory ?? mkdtempSync(join(tmpdir(), "mayfly-gateway-"));
+  const manual = more.stillClock === true ? new ManualClock() : null;
   let aheadMs = 0;
-  const clock: Clock = { now: () => Date.now() + aheadMs, after: (ms, callback) => systemClock.after(ms, callback) };
+  const clock: Clock = manual ?? { now: () => Date.now() + aheadMs, after: (ms, callback) => systemClock.after(ms, callback) };
   const purges = new MemoryPurges();
   const blobs = openDiskBlobs({ directory: join(directory, "blobs") });
   const config: Config = { ...loadConfig({ port: "0" }, settings) };
@@ -181,6 +189,7 @@ export async function openTestbed(
     served.set(manifest.host, whole);
   }
   const logged: LogLine[] = [];
+  const requests: LoggedRequest[] = [];
   const bed = { controlSocket: null as string | null };
   const cache = openCacheStore({ config, purges, directory });
   const compiled = new Map([...served].map(([host, manifest]) => [host, { manifest, routes: compileRoutes(manifest) }]));
@@ -196,7 +205,7 @@ export async function openTestbed(
     functions: fakeFunctions((id) => functions.get(id)!),
     hosts: index,
     blobs,
-    logs: { append: (lines) => void logged.push(...lines), appendRequest: () => {} },
+    logs: more.logs ?? { append: (lines) => void logged.push(...lines), appendRequest: (request) => void requests.push(request) },
     control: { socketPath: () => bed.controlSocket },
     cache,
     purges,
@@ -210,10 +219,11 @@ export async function openTestbed(
     port,
     gateway,
     logged,
+    requests,
     directory,
     purges,
     now: () => clock.now(),
-    skip: (ms: number) => void (aheadMs += ms),
+    skip: (ms: number) => (manual === null ? void (aheadMs += ms) : manual.advance(ms)),
     async [Symbol.asyncDispose]() {
       await gateway.close(0);
       for (const callback of atEnd) callback();

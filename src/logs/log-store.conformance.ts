@@ -69,6 +69,8 @@ export function logStoreConformance(name: string, fresh: () => { open: () => Pro
           deploymentId: "dpl_1",
           requestId: `r${index}`,
           functionName: "api/x",
+          answeredBy: "function",
+          cache: "",
           timestampMs: index,
           method: "GET",
           path: `/p${index}`,
@@ -101,6 +103,11 @@ export function logStoreConformance(name: string, fresh: () => { open: () => Pro
         const kept = await ids({ limit: 1000 });
         assert.equal(kept[0], "r999");
         assert.ok(kept.length < 300, `${kept.length} are kept`);
+        for (let index = 0; index < 900; index++) logs.appendRequest(request(2000 + index, { answeredBy: "static", functionName: "" }));
+        await logs.flush();
+        const [newest, ...others] = await reader.queryRequests({ deploymentIds: ["dpl_1"], limit: 2000 });
+        assert.deepEqual([newest?.answeredBy, newest?.functionName], ["static", ""]);
+        assert.ok(others.filter(({ answeredBy }) => answeredBy === "function").length >= 10, "files push out no Function");
         await logs.deleteDeployment("dpl_1");
         assert.deepEqual(await ids(), []);
       }),

@@ -1,7 +1,7 @@
 /**
  * SEAM: captured lines of builds and Functions. `log-store.conformance.ts` tests every driver.
  * Kept: the newest `linesMax` lines of each build and of each Function of a deployment; older ones go and are counted.
- * Beside them the requests that Functions answered, so that lines can be shown by request.
+ * Beside them requests, with the Function's lines or without.
  * Lines outlive the instance, and the process, that wrote them.
  */
 import type { LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
@@ -49,9 +49,9 @@ export interface LogStore {
    * dropped and counted.
    */
   append(lines: readonly LogLine[]): void;
-  /** Takes a request as `append` takes a line. Of a burst that is too fast only some are kept. */
+  /** Takes a request as `append` takes a line; the caller keeps to a rate. */
   appendRequest(request: LoggedRequest): void;
-  /** The newest first. Kept: the newest `requestsMax` of each deployment. */
+  /** The newest first. Kept: the newest `requestsMax` of each deployment that Functions answered, and as many others. */
   queryRequests(query: RequestQuery): Promise<readonly LoggedRequest[]>;
   /** Resolves when all that was appended before is stored. */
   flush(): Promise<void>;

@@ -6,7 +6,7 @@
 import { Kysely, sql } from "kysely";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { Clock } from "../clock.ts";
-import type { LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
+import type { AnsweredBy, LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
 import { nodeSqliteDialect, openNodeSqlite } from "../store/node-sqlite.ts";
 import type { LogPage, LogQuery, LogStore, RequestQuery } from "./log-store.ts";
 
@@ -44,6 +44,8 @@ interface Tables {
     host: string;
     status: number;
     duration_ms: number;
+    answered_by: string;
+    cache: string;
   };
   dropped: { deployment_id: string; source: string; function_name: string; count: number };
 }
@@ -52,8 +54,8 @@ interface Tables {
 const batchMs = 50;
 const followMs = 100;
 const queryLinesMax = 10_000;
-/** Requests written together: with one batch each 50 ms a thousand a second, which costs the gateway a hundredth of its time. */
-const batchRequestsMax = 50;
+/** Requests that may wait to be written; who gives them keeps to a rate (gateway/request-log.ts). */
+const waitingRequestsMax = 5000;
 /** Requests are trimmed once so many were written: trimming costs more than writing. */
 const trimAfterRequests = 200;
 
@@ -67,13 +69,26 @@ export async function openSqliteLogs(options: SqliteLogsOptions): Promise<LogSto
     create table if not exists requests (
       serial integer primary key autoincrement, deployment_id text not null, request_id text not null, function_name text not null,
       timestamp_ms integer not null, method text not null, path text not null, host text not null, status integer not null,
-      duration_ms real not null);
+      duration_ms real not null, answered_by text not null default 'function', cache text not null default '');
     create index if not exists requests_by_deployment on requests (deployment_id, serial);
     create table if not exists dropped (
       deployment_id text not null, source text not null, function_name text not null, count integer not null,
       primary key (deployment_id, source, function_name));
   `);
+  addRequestColumns(database);
   return new SqliteLogs(database, options);
+}
+
+/** Files of earlier versions have requests of Functions only. */
+function addRequestColumns(database: DatabaseSync): void {
+  const known = new Set(
+    database
+      .prepare("pragma table_info(requests)")
+      .all()
+      .map(({ name }) => name),
+  );
+  if (!known.has("answered_by")) database.exec("alter table requests add column answered_by text not null default 'function'");
+  if (!known.has("cache")) database.exec("alter table requests add column cache text not null default ''");
 }
 
 /** Lines of one build or one Function are trimmed, and counted when dropped, together. */
@@ -84,11 +99,12 @@ type Statements = ReturnType<typeof prepareStatements>;
 function prepareStatements(database: DatabaseSync) {
   return {
     insertRequest: database.prepare(`
-      insert into requests (deployment_id, request_id, function_name, timestamp_ms, method, path, host, status, duration_ms)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+      insert into requests (deployment_id, request_id, function_name, timestamp_ms, method, path, host, status, duration_ms,
+        answered_by, cache) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     trimRequests: database.prepare(`
-      delete from requests where deployment_id = :deploymentId and serial <= coalesce((select serial from requests
-        where deployment_id = :deploymentId order by serial desc limit 1 offset :max), -1)`),
+      delete from requests where deployment_id = :deploymentId and (answered_by in ('function', 'middleware')) = :byFunction
+        and serial <= coalesce((select serial from requests where deployment_id = :deploymentId
+          and (answered_by in ('function', 'middleware')) = :byFunction order by serial desc limit 1 offset :max), -1)`),
     insertLine: database.prepare(`
       insert into lines (deployment_id, source, function_name, invocation_id, stream, timestamp_ms, text) values (?, ?, ?, ?, ?, ?, ?)`),
     trimLines: database.prepare(`
@@ -131,7 +147,7 @@ class SqliteLogs implements LogStore {
   }
 
   appendRequest(request: LoggedRequest): void {
-    if (this.#closed || this.#requests.length >= batchRequestsMax) return;
+    if (this.#closed || this.#requests.length >= waitingRequestsMax) return;
     this.#requests.push(request);
     this.#schedule();
   }
@@ -201,6 +217,8 @@ class SqliteLogs implements LogStore {
       deploymentId: row.deployment_id,
       requestId: row.request_id,
       functionName: row.function_name,
+      answeredBy: row.answered_by as AnsweredBy,
+      cache: row.cache,
       timestampMs: row.timestamp_ms,
       method: row.method,
       path: row.path,
@@ -278,14 +296,15 @@ class SqliteLogs implements LogStore {
 
   #writeRequests(requests: readonly LoggedRequest[]): void {
     const { insertRequest, trimRequests } = this.#statements;
-    for (const { deploymentId, requestId, functionName, timestampMs, method, path, host, status, durationMs } of requests) {
-      insertRequest.run(deploymentId, requestId, functionName, timestampMs, method, path, host, status, durationMs);
+    for (const { deploymentId, requestId, functionName, timestampMs, method, path, host, status, durationMs, ...more } of requests) {
+      const { answeredBy, cache } = more;
+      insertRequest.run(deploymentId, requestId, functionName, timestampMs, method, path, host, status, durationMs, answeredBy, cache);
       this.#untrimmed.set(deploymentId, (this.#untrimmed.get(deploymentId) ?? 0) + 1);
     }
     for (const [deploymentId, count] of this.#untrimmed) {
       if (count < trimAfterRequests && this.#untrimmed.size <= trimAfterRequests) continue;
       this.#untrimmed.delete(deploymentId);
-      trimRequests.run({ deploymentId, max: this.#options.requestsMax });
+      for (const byFunction of [0, 1]) trimRequests.run({ deploymentId, byFunction, max: this.#options.requestsMax });
     }
   }
 

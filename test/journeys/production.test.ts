@@ -186,6 +186,13 @@ describe("production", () => {
       return rows[0] ?? null;
     });
     assert.deepEqual([row["requestMethod"], row["requestPath"], row["statusCode"]], ["GET", "/api/say", 418]);
+    await mayfly.fetch(`${url}/nowhere`);
+    const requests = await eventually("a request to no Function is logged", async () => {
+      const { stdout } = await mayfly.run("logs", url, "--requests");
+      return stdout.includes("/nowhere") ? stdout : null;
+    });
+    assert.match(requests, /418 {2}GET {2}\S+\/api\/say {2}serverless {2}MISS[^]*404 {2}GET {2}\S+\/nowhere {2}static/);
+    assert.doesNotMatch(requests, /hidden/);
     const metrics = await request(`${mayfly.api}/metrics`, { headers: { authorization: `Bearer ${token}` } });
     const text = await metrics.body.text();
     assert.match(text, /^mayfly_data_plane_up 1$/m);
