@@ -26,6 +26,7 @@ import { systemClock, type Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { Cron } from "./deploy/cron.ts";
 import { deploy, supersede, type DeployContext } from "./deploy/deploy.ts";
+import { DeploymentNews } from "./deploy/news.ts";
 import { Maintenance } from "./deploy/maintenance.ts";
 import { finishRotation } from "./deploy/rotation.ts";
 import { BuildQueue, concurrencyHere } from "./deploy/queue.ts";
@@ -395,6 +396,7 @@ export async function openControlPlane(
     toolchains: createToolchains({ directory: join(data.directory, "toolchains"), npmRegistry: config.npmRegistry }),
     compileCache,
     standby,
+    news: new DeploymentNews(clock),
     caches: new BuildCaches({
       directory: join(data.directory, "build-caches"),
       laneBytesMax: config.buildCacheBytesMax,

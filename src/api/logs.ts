@@ -9,7 +9,7 @@ import { findDeployment, listDeployments } from "../store/deployments.ts";
 import { ofDeployment, ofProjects, theDeployment, theProject, type DeploymentCall, type Endpoint, type EndpointCall } from "./endpoint.ts";
 import { count, oneOf, string, time, timeOf } from "./schema.ts";
 
-/** How often a followed deployment is asked whether it is final: the longest that the last line is late. */
+/** How often a followed deployment is looked at: the longest that a line is late. */
 const statePollMs = 50;
 /** Of `request-logs`: rows in a page, and the newest deployments of a project that are looked at. */
 const requestPageSize = 50;
@@ -203,7 +203,7 @@ async function* follow(call: EndpointCall, query: LogQuery, toJson: (line: Store
 
 /** Build lines until the deployment is final; then what is left of them and how it ended. */
 async function* followBuild(call: EndpointCall, deployment: Deployment): AsyncIterable<unknown> {
-  const { logs, store, clock } = call.context;
+  const { logs, store, clock, news } = call.context;
   let afterSerial = 0;
   for (;;) {
     const now = await findDeployment(store, deployment.teamId, deployment.id);
@@ -216,7 +216,7 @@ async function* followBuild(call: EndpointCall, deployment: Deployment): AsyncIt
       yield* endEvents(now, [now.host, ...aliases.map(({ host }) => host)], clock.now());
       return;
     }
-    await new Promise<void>((resolve) => clock.after(statePollMs, resolve));
+    await news.wait(deployment.id, statePollMs);
   }
 }
 

@@ -69,6 +69,30 @@ export function blobStoreConformance(name: string, open: () => Promise<BlobStore
     );
 
     it(
+      "stores what is put together when it is committed, and nothing of what is not",
+      withStore(async (blobs) => {
+        const large = randomBytes(300_000);
+        await using batch = blobs.batch();
+        const infos = await Promise.all(["one", "two", "one", large].map((content) => batch.put(content)));
+        assert.deepEqual(infos[0], { ...(await blobs.put("one")), sha1: createHash("sha1").update("one").digest("hex"), size: 3 });
+        await batch.commit();
+        for (const [index, content] of ["one", "two", "one", large].entries())
+          assert.deepEqual(await batch.read(infos[index]!.digest), Buffer.from(content));
+        await assert.rejects(batch.put("long", { bytesMax: 3 }), { code: "payload_too_large" });
+        const { digest: late } = await batch.put("late");
+        await batch.commit();
+        assert.equal(await blobs.has(late), true);
+        {
+          await using dropped = blobs.batch();
+          const { digest: lost } = await dropped.put("lost");
+          await dropped[Symbol.asyncDispose]();
+          await dropped.commit();
+          assert.equal(await blobs.has(lost), process.platform !== "linux");
+        }
+      }),
+    );
+
+    it(
       "lists what it has, and deletes what nobody has touched since a mark",
       withStore(async (blobs) => {
         const { digest: other } = await blobs.put("other");

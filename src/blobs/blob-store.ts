@@ -20,6 +20,14 @@ export interface BlobRange {
   readonly end: number;
 }
 
+/** What takes blobs. */
+export type BlobTarget = Pick<BlobStore, "put" | "read">;
+
+/** Blobs that are stored together, with one wait for the disk: what was put is stored when `commit` has resolved. */
+export interface BlobBatch extends BlobTarget, AsyncDisposable {
+  commit(): Promise<void>;
+}
+
 export interface BlobStore {
   /**
    * Stores the bytes of `source` in bounded memory; storing the same bytes twice is no error.
@@ -27,6 +35,8 @@ export interface BlobStore {
    * @throws MayflyError payload_too_large beyond `bytesMax`; disk_full on ENOSPC
    */
   put(source: Readable | Uint8Array | string, options?: { bytesMax?: number; check?: (info: BlobInfo) => void }): Promise<BlobInfo>;
+  /** Whoever takes it disposes of it; what was not committed by then is dropped, but for what other puts have stored. */
+  batch(): BlobBatch;
   /** A blob that is there stays, whatever collection is under way: see {@link deleteUntouched}. */
   has(digest: Digest): Promise<boolean>;
   /** @throws MayflyError internal_error when it is absent */

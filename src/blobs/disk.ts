@@ -12,7 +12,7 @@ import { errnoOf, MayflyError } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
 import type { Digest } from "../model.ts";
 import { randomId } from "../names.ts";
-import type { BlobInfo, BlobRange, BlobStore } from "./blob-store.ts";
+import type { BlobBatch, BlobInfo, BlobRange, BlobStore } from "./blob-store.ts";
 import { openSyncfs } from "./syncfs.ts";
 
 /** The kernel stamps files by a coarser clock than ours. */
@@ -51,8 +51,7 @@ class DiskBlobs implements BlobStore {
     const bytesMax = options.bytesMax ?? Number.POSITIVE_INFINITY;
     if (!(source instanceof Readable)) {
       const bytes = typeof source === "string" ? Buffer.from(source) : source;
-      if (bytes.byteLength > bytesMax) throw tooLarge(bytesMax);
-      const info = { digest: sha("sha256", bytes), sha1: sha("sha1", bytes), size: bytes.byteLength };
+      const info = infoOf(bytes, bytesMax);
       options.check?.(info);
       if (await this.has(info.digest)) return info;
       if (this.#syncfs !== null && bytes.byteLength <= smallBytesMax) await this.#writeSmall(info.digest, bytes, this.#syncfs);
@@ -78,6 +77,35 @@ class DiskBlobs implements BlobStore {
       },
     );
     return info!;
+  }
+
+  batch(): BlobBatch {
+    const syncfs = this.#syncfs;
+    /** Digest → its file in `incoming/`. */
+    const pending = new Map<Digest, string>();
+    const drop = (): void => {
+      for (const path of pending.values()) rmSync(path, { force: true });
+      pending.clear();
+    };
+    return {
+      read: (digest) => this.read(digest),
+      put: async (source, options = {}) => {
+        const bytes = typeof source === "string" ? Buffer.from(source) : source;
+        if (syncfs === null || bytes instanceof Readable || bytes.byteLength > smallBytesMax) return this.put(bytes, options);
+        const info = infoOf(bytes, options.bytesMax ?? Number.POSITIVE_INFINITY);
+        options.check?.(info);
+        if (pending.has(info.digest) || (await this.has(info.digest)) || pending.has(info.digest)) return info;
+        pending.set(info.digest, this.#writeIncoming(bytes));
+        return info;
+      },
+      commit: async () => {
+        if (syncfs === null || pending.size === 0) return;
+        await syncfs();
+        for (const [digest, path] of pending) this.#giveName(path, digest);
+        pending.clear();
+      },
+      [Symbol.asyncDispose]: async () => drop(),
+    };
   }
 
   async has(digest: Digest): Promise<boolean> {
@@ -185,16 +213,31 @@ class DiskBlobs implements BlobStore {
 
   /** As {@link #write}, but many share one wait for the disk; each call is too short to be worth a thread. */
   async #writeSmall(digest: Digest, bytes: Uint8Array, syncfs: () => Promise<void>): Promise<void> {
-    const temporary = join(this.#incoming, `${process.pid}-${randomId(12)}`);
+    const temporary = this.#writeIncoming(bytes);
     try {
-      writeFileSync(temporary, bytes, { flag: "wx", mode: 0o444 });
       await syncfs();
-      this.#makePrefix(digest.slice(0, 2));
-      renameSync(temporary, this.#pathOf(digest));
+      this.#giveName(temporary, digest);
     } catch (error) {
       rmSync(temporary, { force: true });
       throw diskFull(error) ?? error;
     }
+  }
+
+  /** Not synced. @returns its path */
+  #writeIncoming(bytes: Uint8Array): string {
+    const temporary = join(this.#incoming, `${process.pid}-${randomId(12)}`);
+    try {
+      writeFileSync(temporary, bytes, { flag: "wx", mode: 0o444 });
+      return temporary;
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw diskFull(error) ?? error;
+    }
+  }
+
+  #giveName(temporary: string, digest: Digest): void {
+    this.#makePrefix(digest.slice(0, 2));
+    renameSync(temporary, this.#pathOf(digest));
   }
 
   #makePrefix(prefix: string): void {
@@ -221,6 +264,11 @@ function diskFull(error: unknown): MayflyError | null {
 
 function sha(algorithm: "sha1" | "sha256", bytes: Uint8Array): string {
   return createHash(algorithm).update(bytes).digest("hex");
+}
+
+function infoOf(bytes: Uint8Array, bytesMax: number): BlobInfo {
+  if (bytes.byteLength > bytesMax) throw tooLarge(bytesMax);
+  return { digest: sha("sha256", bytes), sha1: sha("sha1", bytes), size: bytes.byteLength };
 }
 
 function tooLarge(bytesMax: number): MayflyError {

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { BlobStore } from "../blobs/blob-store.ts";
+import type { BlobStore, BlobTarget } from "../blobs/blob-store.ts";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
@@ -68,7 +68,10 @@ export interface BuildRequest {
   readonly sandboxes: SandboxDriver;
   /** Absent: every build boots its own sandbox. */
   readonly standby?: BuildStandby;
+  /** Has the source. */
   readonly blobs: BlobStore;
+  /** Takes what the build yields; that is stored when the caller has committed it. */
+  readonly output: BlobTarget;
   readonly toolchains: Toolchains;
   /** Absent: every build compiles the worker anew. */
   readonly compileCache?: Pick<CompileCache, "directory">;
@@ -103,6 +106,7 @@ export interface Build extends AsyncDisposable {
 const reportBytesMax = 64 * 1024 * 1024;
 /** After a sandbox's end its last lines may take so long to arrive. */
 const lastLinesMs = 2000;
+const looksAtOnce = 16;
 /** Codes that a worker may end with; any other is taken as BUILD_FAILED. */
 const workerCodes: readonly ErrorCode[] = [
   "BUILDER_NOT_FOUND",
@@ -159,8 +163,8 @@ interface BuiltParts extends Pick<Build, "entrypoints" | "record"> {
 }
 
 async function readPrebuilt(request: BuildRequest): Promise<BuiltParts> {
-  const { plan, tree, blobs, config } = request;
-  const parts = await readOutput({ place: openTree(tree, blobs), rootDirectory: plan.rootDirectory, blobs, config });
+  const { plan, tree, output, config } = request;
+  const parts = await readOutput({ place: openTree(tree, output), rootDirectory: plan.rootDirectory, blobs: output, config });
   return { parts, entrypoints: [], record: null };
 }
 
@@ -240,7 +244,7 @@ async function buildInSandbox(
   lines: LogLines,
   opened: AsyncDisposableStack,
 ): Promise<SandboxBuild> {
-  const { plan, tree, blobs, config, deployment, reuse } = request;
+  const { plan, tree, blobs, output, config, deployment, reuse } = request;
   const at = (await request.standby?.take()) ?? (await BuildSandbox.boot(request, false));
   opened.defer(() => at.dispose());
   const { scratch } = at;
@@ -266,21 +270,21 @@ async function buildInSandbox(
   if (!(await isRealDirectory(repository))) {
     throw new MayflyError("BUILD_OUTPUT_INVALID", "The build has put something else in the place of its source directory.");
   }
-  const place = openDirectory(repository, blobs);
-  const report = await readReport(openDirectory(scratch, blobs), blobs);
+  const place = openDirectory(repository, output);
+  const report = await readReport(openDirectory(scratch, output), output);
   const met = offered.filter(({ earlier }) => report?.steps[earlier.index]?.reused === true);
   const reused = new Map([...found, ...met.map(({ earlier, entry }) => [job.steps[earlier.index]!, entry] as const)]);
   const paths = new Set([...reused.values()].flatMap((entry) => Object.keys(entry.outputs)));
-  const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs, config, reused: paths });
+  const parts = await readOutput({ place, rootDirectory: plan.rootDirectory, blobs: output, config, reused: paths });
   const traced = new Set(report?.steps.flatMap((step) => (step.fingerprint === null ? (step.trace?.inputs ?? []) : [])));
-  const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, blobs));
+  const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, output));
   const readsProject = runsScripts(report) || (await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest)));
   installed = keys === null ? null : readsProject ? keys.everything : keys.install;
   return { parts, report, reused, unchanged, readsProject };
 }
 
 /** null: it left none that can be understood. */
-async function readReport(place: FilePlace, blobs: BlobStore): Promise<BuildReport | null> {
+async function readReport(place: FilePlace, blobs: BlobTarget): Promise<BuildReport | null> {
   const path = guestPaths.report.slice(guestPaths.scratch.length + 1);
   try {
     const found = await new OutputFiles(place, blobs).entry(path);
@@ -303,7 +307,11 @@ async function findUnchanged(paths: ReadonlySet<string>, tree: SourceTree, files
     if (entry.kind !== "file" || isLink || entry.mode !== file!.mode || entry.size !== file!.size) return false;
     return sha256(await files.read(path, file!.size)) === file!.digest;
   };
-  for (const path of paths) if (await isUnchanged(path).catch(() => false)) unchanged.add(path);
+  const remaining = paths.values();
+  const look = async (): Promise<void> => {
+    for (const path of remaining) if (await isUnchanged(path).catch(() => false)) unchanged.add(path);
+  };
+  await Promise.all(Array.from({ length: looksAtOnce }, look));
   return unchanged;
 }
 

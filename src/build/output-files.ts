@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { lstat, open, readdir, readlink } from "node:fs/promises";
 import { join, posix } from "node:path";
-import type { BlobStore } from "../blobs/blob-store.ts";
+import type { BlobTarget } from "../blobs/blob-store.ts";
 import { errnoOf, MayflyError } from "../errors.ts";
 import type { FileRef, SourceTree } from "../model.ts";
 import { guestPaths } from "./builder.ts";
@@ -37,7 +37,7 @@ const isLink = (mode: number): boolean => (mode & 0o170000) === 0o120000;
 const fileMode = (mode: number): number => ((mode & 0o111) === 0 ? 0o100644 : 0o100755);
 
 /** A directory on this machine that nobody writes to any more. */
-export function openDirectory(root: string, blobs: BlobStore): FilePlace {
+export function openDirectory(root: string, blobs: BlobTarget): FilePlace {
   return {
     async entry(path) {
       let stats;
@@ -82,7 +82,7 @@ async function openFile(path: string) {
 }
 
 /** The tree of an upload, whose files are stored already. */
-export function openTree(tree: SourceTree, blobs: BlobStore): FilePlace {
+export function openTree(tree: SourceTree, blobs: BlobTarget): FilePlace {
   const directories = new Map<string, Set<string>>([["", new Set()]]);
   for (const path of Object.keys(tree)) {
     for (let child = path; child !== ""; child = parentOf(child)) {
@@ -134,13 +134,13 @@ function tooLarge(path: string, size: number, bytesMax: number): MayflyError {
 /** A place with its links: resolves every directory and stores every file once. */
 export class OutputFiles {
   readonly #place: FilePlace;
-  readonly #blobs: BlobStore;
+  readonly #blobs: BlobTarget;
   readonly #directories = new Map<string, Promise<string | null>>();
   readonly #stored = new Map<string, Promise<FileRef>>();
   /** Bundles of many Functions name the same files. */
   readonly #entries = new Map<string, Promise<Entry | null>>();
 
-  constructor(place: FilePlace, blobs: BlobStore) {
+  constructor(place: FilePlace, blobs: BlobTarget) {
     this.#place = place;
     this.#blobs = blobs;
   }

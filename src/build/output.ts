@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import mime from "mime-types";
-import type { BlobStore } from "../blobs/blob-store.ts";
+import type { BlobTarget } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { FileRef, FunctionSpec, Output, Route, StaticOutput } from "../model.ts";
@@ -38,7 +38,7 @@ export interface OutputOptions {
   readonly place: FilePlace;
   /** Of the project in the repository: "" or `apps/web`. */
   readonly rootDirectory: string;
-  readonly blobs: BlobStore;
+  readonly blobs: BlobTarget;
   readonly config: Config;
   /** Output paths that are taken from an earlier build: routes may name them. */
   readonly reused?: ReadonlySet<string>;
@@ -58,7 +58,7 @@ export async function readOutput(options: OutputOptions): Promise<OutputParts> {
 
 class OutputReader {
   readonly #files: OutputFiles;
-  readonly #blobs: BlobStore;
+  readonly #blobs: BlobTarget;
   readonly #config: Config;
   readonly #reused: ReadonlySet<string>;
   /** `.vercel/output` in the repository. */

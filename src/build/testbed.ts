@@ -140,6 +140,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
       const tree = await store(files);
       const plan = await planTree(tree, options);
       const log: string[] = [];
+      await using output = blobs.batch();
       await using build = await runBuild({
         plan,
         tree,
@@ -156,6 +157,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
         buildEnv: options.buildEnv ?? {},
         sandboxes,
         blobs,
+        output,
         toolchains,
         compileCache,
         standby,
@@ -168,6 +170,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
         // What a test that fails unexpectedly needs to be understood.
         throw error instanceof MayflyError ? Object.assign(error, { log }) : error;
       });
+      await output.commit();
       const { result, entrypoints, record } = build;
       return { ...result, entrypoints, record, log };
     },

@@ -122,7 +122,7 @@ describe("mayfly deploy", () => {
     ];
     const run = await withApi(["deploy", ...flags, root], {}, { env: { FROM_SHELL: "shell" } });
     assert.equal(run.code, 0, run.stderr);
-    const created = run.requests.findLast(({ method, path }) => method === "POST" && path === "/v13/deployments")!;
+    const created = run.requests.find(({ method, path }) => method === "POST" && path === "/v13/deployments")!;
     assert.equal(created.query.toString(), "skipAutoDetectionConfirmation=1&forceNew=1&prebuilt=1");
     const { files, ...rest } = created.body;
     assert.deepEqual(rest, {
@@ -320,7 +320,9 @@ describe("what goes wrong", () => {
   });
 
   it("a digest mismatch", async () => {
-    const run = await withApi(["deploy", site()], {
+    const root = site();
+    writeFileSync(join(root, "index.html"), "x".repeat(100_000));
+    const run = await withApi(["deploy", root], {
       intercept({ path }, response, incoming) {
         if (path !== "/v2/files") return false;
         incoming.resume();

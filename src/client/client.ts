@@ -2,13 +2,15 @@
  * The API's caller: one origin, one token. Hides connections, JSON errors (they become MayflyError with the server's
  * code and message), deadlines and retries. Invariant: a call that is not idempotent is sent at most once.
  */
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import type { Agent, IncomingMessage, RequestOptions } from "node:http";
 import type { LookupFunction } from "node:net";
 import { pipeline, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, isErrorCode, MayflyError, messageOf, type ErrorCode } from "../errors.ts";
 import { isObject, type JsonObject } from "./json.ts";
+
+/** Imported, a built-in module is asked for all it exports, and `node:http` then loads WebSockets: 50 ms of every command. */
+const transportOf = (protocol: string) => process.getBuiltinModule(protocol === "https:" ? "node:https" : "node:http");
 
 /** Longest wait for the whole answer of a JSON call, in ms. */
 const callMsMax = 60_000;
@@ -67,7 +69,7 @@ export class ApiClient implements Disposable {
   readonly #base: URL;
   readonly #token: string | undefined;
   readonly #backoffMs: number;
-  readonly #agent: HttpAgent;
+  readonly #agent: Agent;
   /** An answer has come from there: from now on a refused connection means "restarting", before that "nothing there". */
   #answered = false;
 
@@ -76,8 +78,7 @@ export class ApiClient implements Disposable {
     this.api = this.#base.origin;
     this.#token = options.token;
     this.#backoffMs = options.backoffMs ?? backoffMsDefault;
-    const Agent = this.#base.protocol === "https:" ? HttpsAgent : HttpAgent;
-    this.#agent = new Agent({ keepAlive: true, maxSockets: connectionsMax });
+    this.#agent = new (transportOf(this.#base.protocol).Agent)({ keepAlive: true, maxSockets: connectionsMax });
   }
 
   /**
@@ -190,7 +191,7 @@ export class ApiClient implements Disposable {
       ...(signal && { signal }),
     };
     return new Promise((resolve, reject) => {
-      const request = (exchange.url.protocol === "https:" ? httpsRequest : httpRequest)(exchange.url, options);
+      const request = transportOf(exchange.url.protocol).request(exchange.url, options);
       request.on("response", (response) => {
         // An answer before the end of the body is the server's refusal: the rest of the body is of no use.
         response.on("close", () => request.writableFinished || request.destroy());

@@ -16,7 +16,7 @@ import {
 } from "./deployments.ts";
 import { linkPath, type ProjectLink } from "./link.ts";
 import { readSource, type Source } from "./source.ts";
-import { uploadFiles, type UploadProgress } from "./upload.ts";
+import { readSmallFiles, uploadFiles, type UploadProgress } from "./upload.ts";
 
 export interface DeployRequest extends Omit<CreateRequest, "files" | "project"> {
   readonly directory: string;
@@ -69,25 +69,30 @@ export async function startDeployment(client: ApiClient, request: DeployRequest,
   }
   const create: CreateRequest = { ...rest, project, files: source.files };
   const filesInAll = source.files.length;
+  let inline: ReadonlyMap<string, Buffer> = new Map();
+  let uploaded = { files: 0, bytes: 0 };
   for (let round = 0; ; round++) {
     if (options.signal?.aborted === true) throw new MayflyError("canceled");
     // Without the signal: who gives up in the middle could not know the deployment to cancel.
-    const answer = await createDeployment(client, create);
+    const answer = await createDeployment(client, create, inline);
     if ("created" in answer) {
-      if (round === 0) options.onEvent?.({ type: "uploaded", filesInAll, files: 0, bytes: 0 });
+      options.onEvent?.({ type: "uploaded", filesInAll, ...uploaded });
       options.onEvent?.({ type: "created", deployment: answer.created });
       return answer.created;
     }
     if (round === createRoundsMax) {
       throw new MayflyError("missing_files", `The server still lacks ${answer.missing.length} files after ${round} uploads of them.`);
     }
-    let last: UploadProgress | undefined;
+    inline = await readSmallFiles(source, answer.missing);
+    const inlineBytes = [...inline.values()].reduce((sum, bytes) => sum + bytes.byteLength, 0);
     const onProgress = (progress: UploadProgress): void => {
-      last = progress;
-      options.onEvent?.({ type: "uploading", filesInAll, ...progress });
+      const filesTotal = progress.filesTotal + inline.size;
+      const bytesTotal = progress.bytesTotal + inlineBytes;
+      uploaded = { files: filesTotal, bytes: bytesTotal };
+      options.onEvent?.({ type: "uploading", filesInAll, ...progress, filesTotal, bytesTotal });
     };
-    await uploadFiles(client, source, answer.missing, { signal: options.signal, onProgress });
-    options.onEvent?.({ type: "uploaded", filesInAll, files: last?.files ?? 0, bytes: last?.bytesTotal ?? 0 });
+    const large = answer.missing.filter((sha) => !inline.has(sha));
+    await uploadFiles(client, source, large, { signal: options.signal, onProgress });
   }
 }
 
@@ -152,6 +157,8 @@ async function pollUntilFinal(
   signal: AbortSignal | undefined,
 ): Promise<DeploymentFacts> {
   const startMs = performance.now();
+  // It was just created: there will be news of it, or it is looked at soon.
+  await news.wait(pollSteps[0].everyMs, signal);
   for (;;) {
     const deployment = await getDeployment(client, id, signal);
     if (isFinal(deployment.state)) return deployment;

@@ -90,17 +90,24 @@ export interface LogLineFacts {
 
 /**
  * Creates a deployment, unless the server lacks files.
+ * @param inline bytes by their SHA-1, of files that are sent with the call
  * @returns the deployment, or the digests to upload before trying again
  */
 export async function createDeployment(
   client: ApiClient,
   request: CreateRequest,
+  inline: ReadonlyMap<string, Buffer> = new Map(),
 ): Promise<{ readonly created: DeploymentFacts } | { readonly missing: readonly string[] }> {
   const body = {
     version: 2,
     name: request.name,
     ...(request.project !== undefined && { project: request.project }),
-    files: request.files.map(({ path, sha, size, mode }) => ({ file: path, sha, size, mode })),
+    files: request.files.map(({ path, sha, size, mode }) => {
+      const bytes = inline.get(sha);
+      return bytes === undefined
+        ? { file: path, sha, size, mode }
+        : { file: path, mode, data: bytes.toString("base64"), encoding: "base64" };
+    }),
     ...(request.target === "production" && { target: "production" }),
     env: request.env,
     build: { env: request.buildEnv },

@@ -77,9 +77,13 @@ export async function openRecordingApi(options: RecordingApiOptions = {}): Promi
     } else if (route === "POST /v2/files") {
       await receive(incoming, response, files);
     } else if (route === "POST /v13/deployments") {
-      const missing = [...new Set(request.body.files.map((file: { sha: string }) => file.sha) as string[])].filter(
-        (sha) => !files.has(sha),
-      );
+      const given = request.body.files as readonly { readonly sha?: string; readonly data?: string }[];
+      for (const { data } of given) {
+        if (data === undefined) continue;
+        const bytes = Buffer.from(data, "base64");
+        files.set(createHash("sha1").update(bytes).digest("hex"), bytes.byteLength);
+      }
+      const missing = [...new Set(given.flatMap(({ sha }) => sha ?? []))].filter((sha) => !files.has(sha));
       if (missing.length > 0) refuse(response, 400, "missing_files", "Missing files", { missing });
       else answer(response, 200, deployment("QUEUED"));
     } else if (route === "GET /v13/deployments/dpl_1") {

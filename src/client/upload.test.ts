@@ -10,6 +10,9 @@ import { readSource } from "./source.ts";
 import { uploadFiles, type UploadProgress } from "./upload.ts";
 
 const request = { name: "site", target: "preview", prebuilt: false, force: false, env: {}, buildEnv: {} } as const;
+/** More than is sent with the call that creates a deployment. */
+const largeBytes = 65_537;
+const large = (text: string): string => text.repeat(largeBytes);
 const clientOf = (api: { url: string }): ApiClient => new ApiClient({ api: api.url, token: "mayfly_test", backoffMs: 1 });
 
 /** Uploads a directory and expects it to fail; `intercept` sees every request first. */
@@ -23,25 +26,52 @@ async function failingUpload(root: string, intercept: NonNullable<RecordingApiOp
 describe("uploadFiles", () => {
   it("sends only what is missing, each digest once, with its digest and length", async () => {
     const root = scratchDirectory();
+    for (const name of ["a", "b", "c"]) writeFileSync(join(root, name), large(name));
+    writeFileSync(join(root, "a-copy"), large("a"));
+    await using api = await openRecordingApi();
+    using client = clientOf(api);
+    await startDeployment(client, { ...request, directory: root });
+    const uploads = api.to("POST", "/v2/files");
+    assert.deepEqual(
+      uploads.map(({ headers }) => headers["content-length"]),
+      Array.from({ length: 3 }, () => String(largeBytes)),
+    );
+    assert.equal(api.files.size, 3);
+    assert.ok(uploads.every(({ headers }) => headers.authorization === "Bearer mayfly_test" && headers["transfer-encoding"] === undefined));
+    assert.equal(api.to("POST", "/v13/deployments").length, 2);
+
+    writeFileSync(join(root, "b"), large("B"));
+    await startDeployment(client, { ...request, directory: root });
+    assert.equal(api.to("POST", "/v2/files").length, 4);
+    await startDeployment(client, { ...request, directory: root });
+    assert.equal(api.to("POST", "/v2/files").length, 4);
+    assert.equal(api.to("POST", "/v13/deployments").length, 5);
+  });
+
+  it("sends small files with the call that creates the deployment, those alone that are missing", async () => {
+    const root = scratchDirectory();
     for (const name of ["a", "b", "c"]) writeFileSync(join(root, name), name);
     writeFileSync(join(root, "a-copy"), "a");
     writeFileSync(join(root, "empty"), "");
+    writeFileSync(join(root, "large"), large("l"));
     symlinkSync("a", join(root, "link"));
     await using api = await openRecordingApi();
     using client = clientOf(api);
     await startDeployment(client, { ...request, directory: root });
+    const sent = (): readonly string[] =>
+      api
+        .to("POST", "/v13/deployments")
+        .at(-1)!
+        .body.files.flatMap((file: any) => (file.data === undefined ? [] : file.file));
     // "link" has the bytes "a", as the file has.
-    const uploads = api.to("POST", "/v2/files");
-    assert.deepEqual(uploads.map(({ headers }) => headers["content-length"]).toSorted(), ["0", "1", "1", "1"]);
-    assert.equal(api.files.size, 4);
-    assert.ok(uploads.every(({ headers }) => headers.authorization === "Bearer mayfly_test" && headers["transfer-encoding"] === undefined));
-    assert.equal(api.to("POST", "/v13/deployments").length, 2);
-
+    assert.deepEqual(sent(), ["a", "a-copy", "b", "c", "empty", "link"]);
+    assert.equal(api.to("POST", "/v2/files").length, 1);
+    assert.equal(api.files.size, 5);
     writeFileSync(join(root, "b"), "B");
     await startDeployment(client, { ...request, directory: root });
-    assert.equal(api.to("POST", "/v2/files").length, 5);
+    assert.deepEqual(sent(), ["b"]);
     await startDeployment(client, { ...request, directory: root });
-    assert.equal(api.to("POST", "/v2/files").length, 5);
+    assert.deepEqual(sent(), []);
     assert.equal(api.to("POST", "/v13/deployments").length, 5);
   });
 
@@ -112,7 +142,7 @@ describe("uploadFiles", () => {
 
   it("passes a digest mismatch on with the file's name, once", async () => {
     const root = scratchDirectory();
-    writeFileSync(join(root, "x.js"), "1");
+    writeFileSync(join(root, "x.js"), large("1"));
     let uploads = 0;
     const intercept: RecordingApiOptions["intercept"] = ({ path }, response, incoming) => {
       if (path !== "/v2/files") return false;
@@ -159,7 +189,7 @@ describe("uploadFiles", () => {
 
   it("gives up when the server stays broken", async () => {
     const root = scratchDirectory();
-    writeFileSync(join(root, "x"), "1");
+    writeFileSync(join(root, "x"), large("1"));
     let uploads = 0;
     const intercept: RecordingApiOptions["intercept"] = ({ path }, response, incoming) => {
       if (path !== "/v2/files") return false;
@@ -197,7 +227,12 @@ describe("uploadFiles", () => {
       },
     });
     using client = clientOf(api);
-    await startDeployment(client, { ...request, directory: root });
+    const source = await readSource(root);
+    await uploadFiles(
+      client,
+      source,
+      source.files.map(({ sha }) => sha),
+    );
     assert.equal(api.files.size, 10_000);
     assert.ok(openMost > 1 && openMost <= 16, `${openMost} at a time`);
   });

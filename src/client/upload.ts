@@ -8,6 +8,9 @@ import type { ApiClient } from "./client.ts";
 import { fileChanged, linkMode, openSourceFile, readLink, unreadable, type Source, type SourceFile } from "./source.ts";
 
 const parallelDefault = 16;
+/** Smaller files, and no more of them in all, go with the call that creates the deployment: each by itself would take longer. */
+const smallBytesMax = 64 * 1024;
+const inlineBytesMax = 2 * 1024 * 1024;
 const chunkBytes = 256 * 1024;
 
 export interface UploadProgress {
@@ -75,6 +78,21 @@ export async function uploadFiles(
   await Promise.all(Array.from({ length: Math.min(options.parallel ?? parallelDefault, files.length) }, work));
   if (options.signal?.aborted === true) throw new MayflyError("canceled");
   if (firstError !== undefined) throw firstError;
+}
+
+/**
+ * Bytes of the small files among those that the server lacks, by their SHA-1, as far as one call may carry them.
+ * @throws MayflyError file_changed, unreadable_file
+ */
+export async function readSmallFiles(source: Source, missing: readonly string[]): Promise<ReadonlyMap<string, Buffer>> {
+  const small = new Map<string, Buffer>();
+  let bytes = 0;
+  for (const file of filesOf(source, missing)) {
+    if (file.size > smallBytesMax || bytes + file.size > inlineBytesMax) continue;
+    bytes += file.size;
+    small.set(file.sha, Buffer.concat(await Array.fromAsync(checkedBytes(source.root, file, () => {}))));
+  }
+  return small;
 }
 
 /** One file for each digest. */

@@ -2,13 +2,14 @@
  * A deployment's beginning: check what the client asks for, say which files are missing, or write the deployment down.
  * When this has returned a deployment, it is on disk and will end in a final state whatever happens to the process.
  */
+import type { BlobInfo, BlobTarget } from "../blobs/blob-store.ts";
 import { outputDirectory } from "../build/builder.ts";
 import { MayflyError } from "../errors.ts";
 import type { Deployment, Digest, FileRef, GitSource, Project, ProjectSettings, SourceTree, Target } from "../model.ts";
 import { checkFilePath, newDeploymentId, projectName } from "../names.ts";
 import { findDeployment, hasProduction, insertDeployment, type IdempotencyKey } from "../store/deployments.ts";
 import { ensureProject, findProject, noSettings } from "../store/projects.ts";
-import { findUploads } from "../store/uploads.ts";
+import { findUploads, recordUpload } from "../store/uploads.ts";
 import { immutableHost } from "./alias.ts";
 import { archiveParts, unpackArchive } from "./archive.ts";
 import type { DeployContext } from "./deploy.ts";
@@ -64,7 +65,8 @@ export interface Creator {
 export async function createDeployment(context: DeployContext, creator: Creator, request: CreateRequest): Promise<Deployment> {
   const { config, store, clock, seal } = context;
   await refuseFullDisk(context);
-  const source = await resolveSource(context, creator.teamId, request);
+  await using batch = context.blobs.batch();
+  const source = await resolveSource(context, batch, creator.teamId, request);
   const project = await resolveProject(context, creator, request, source.origin);
   const { origin, git } = source;
   const id = newDeploymentId();
@@ -105,7 +107,12 @@ export async function createDeployment(context: DeployContext, creator: Creator,
     summary: null,
     attempts: 0,
   };
-  return insertDeployment(store, deployment, request.idempotencyKey);
+  await batch.commit();
+  const [inserted] = await Promise.all([
+    insertDeployment(store, deployment, request.idempotencyKey),
+    ...source.sent.map((file) => recordUpload(store, creator.teamId, file, clock.now())),
+  ]);
+  return inserted;
 }
 
 /** A deployment done again has its own settings, but for those that the project has set. */
@@ -121,22 +128,30 @@ interface ResolvedSource {
   readonly origin: Deployment | null;
   /** A client sent a build's output: no client sends one beside a source. */
   readonly hasOutput: boolean;
+  /** Files that came with the call: the team has them from now on. */
+  readonly sent: readonly BlobInfo[];
 }
 
-async function resolveSource(context: DeployContext, teamId: string, { source }: CreateRequest): Promise<ResolvedSource> {
+async function resolveSource(
+  context: DeployContext,
+  batch: BlobTarget,
+  teamId: string,
+  { source }: CreateRequest,
+): Promise<ResolvedSource> {
   if ("deploymentId" in source) {
     const origin = await findDeployment(context.store, teamId, source.deploymentId);
     if (origin === null) throw new MayflyError("not_found", "Deployment not found");
-    return { digest: origin.sourceDigest, git: origin.git, origin, hasOutput: false };
+    return { digest: origin.sourceDigest, git: origin.git, origin, hasOutput: false, sent: [] };
   }
-  const put = async (tree: SourceTree) => (await context.blobs.put(JSON.stringify(tree))).digest;
-  if ("tree" in source) return { digest: await put(source.tree), git: source.git, origin: null, hasOutput: false };
+  const put = async (tree: SourceTree) => (await batch.put(JSON.stringify(tree))).digest;
+  if ("tree" in source) return { digest: await put(source.tree), git: source.git, origin: null, hasOutput: false, sent: [] };
   checkFiles(
     source.files.map(({ path, content }) => ({ path, size: "bytes" in content ? content.bytes.length : content.size })),
     context.config,
   );
-  const tree = await resolveFiles(context, teamId, source.files);
-  return { digest: await put(tree), git: null, origin: null, hasOutput: Object.hasOwn(tree, `${outputDirectory}/config.json`) };
+  const { tree, sent } = await resolveFiles(context, batch, teamId, source.files);
+  const hasOutput = Object.hasOwn(tree, `${outputDirectory}/config.json`);
+  return { digest: await put(tree), git: null, origin: null, hasOutput, sent };
 }
 
 async function resolveProject(
@@ -189,17 +204,24 @@ function checkFiles(files: readonly { readonly path: string; readonly size: numb
 }
 
 /** The source as blobs; a client that must still upload gets the whole list of what is missing. */
-async function resolveFiles(context: DeployContext, teamId: string, files: readonly RequestedFile[]): Promise<SourceTree> {
+async function resolveFiles(
+  context: DeployContext,
+  batch: BlobTarget,
+  teamId: string,
+  files: readonly RequestedFile[],
+): Promise<{ readonly tree: SourceTree; readonly sent: readonly BlobInfo[] }> {
   const announced = new Set(files.flatMap(({ content }) => ("sha1" in content ? [content.sha1] : [])));
   const uploads = await findUploads(context.store, teamId, [...announced], context.clock.now());
   const missing = [...announced].filter((sha1) => !uploads.has(sha1));
   if (missing.length > 0) throw new MayflyError("missing_files", undefined, { details: { missing } });
 
   const entries: [string, FileRef][] = [];
+  const sent: BlobInfo[] = [];
   for (const { path, mode, content } of files) {
     if ("bytes" in content) {
-      const { digest, size } = await context.blobs.put(content.bytes, { bytesMax: context.config.fileBytesMax });
-      entries.push([path, { digest, size, mode }]);
+      const info = await batch.put(content.bytes, { bytesMax: context.config.fileBytesMax });
+      sent.push(info);
+      entries.push([path, { digest: info.digest, size: info.size, mode }]);
       continue;
     }
     const { digest, size } = uploads.get(content.sha1)!;
@@ -209,11 +231,11 @@ async function resolveFiles(context: DeployContext, teamId: string, files: reado
     entries.push([path, { digest, size, mode }]);
   }
   const parts = archiveParts(entries);
-  if (parts === null) return Object.fromEntries(entries);
+  if (parts === null) return { tree: Object.fromEntries(entries), sent };
   const unpacked = await unpackArchive(parts, context.blobs, context.config);
   checkFiles(
     unpacked.map(([path, { size }]) => ({ path, size })),
     context.config,
   );
-  return Object.fromEntries(unpacked);
+  return { tree: Object.fromEntries(unpacked), sent };
 }

@@ -3,7 +3,7 @@
  * be the last of the process: what a step has not finished is done again by the next control plane, and only the last
  * step makes anything visible.
  */
-import type { BlobStore } from "../blobs/blob-store.ts";
+import type { BlobStore, BlobTarget } from "../blobs/blob-store.ts";
 import { runBuild, type Build, type BuildResult, type BuildRequest } from "../build/build.ts";
 import { isIgnored } from "../build/ignore.ts";
 import { planBuild, type Plan } from "../build/plan.ts";
@@ -26,6 +26,7 @@ import type { Store } from "../store/store.ts";
 import type { UsageStore } from "../usage/usage-store.ts";
 import { hostsOf } from "./alias.ts";
 import { lanesToRead, laneToWrite } from "./build-lane.ts";
+import type { DeploymentNews } from "./news.ts";
 
 /** What the control plane's work needs; platform.ts makes it. */
 export interface DeployContext {
@@ -41,6 +42,7 @@ export interface DeployContext {
   readonly caches: BuildCaches;
   readonly compileCache: CompileCache;
   readonly standby: BuildStandby;
+  readonly news: DeploymentNews;
   /** Scratch space of builds. */
   readonly workRoot: string;
 }
@@ -58,9 +60,11 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
     const begin = context.clock.now();
     if (!(await beginStep(context, deployment))) return;
     const { plan, tree } = await planStep(context, deployment);
-    await using build = await buildStep(context, deployment, plan, tree, signal);
-    const manifestDigest = await storeStep(context, deployment, build.result);
-    const summary = await summarize(context, build, begin);
+    await using output = context.blobs.batch();
+    await using build = await buildStep(context, deployment, plan, tree, output, signal);
+    const manifestDigest = await storeStep(output, deployment, build.result);
+    const summary = await summarize(context, output, build, begin);
+    await output.commit();
     if (await readyStep(context, deployment, manifestDigest, summary)) await leaveStep(context, deployment, build);
   } catch (error) {
     if (!signal.aborted) await failStep(context, deployment, error);
@@ -94,6 +98,7 @@ async function buildStep(
   deployment: Deployment,
   plan: Plan,
   tree: SourceTree,
+  output: BlobTarget,
   signal: AbortSignal,
 ): Promise<Build> {
   const { sandboxes, blobs, toolchains, config, workRoot, clock, seal } = context;
@@ -117,6 +122,7 @@ async function buildStep(
     systemEnv: deployment.request.systemEnv ?? {},
     sandboxes,
     blobs,
+    output,
     toolchains,
     compileCache: context.compileCache,
     standby: context.standby,
@@ -143,7 +149,7 @@ async function readEarlier({ store, blobs }: DeployContext, deployment: Deployme
   return null;
 }
 
-async function storeStep({ blobs }: DeployContext, deployment: Deployment, result: BuildResult): Promise<Digest> {
+async function storeStep(output: BlobTarget, deployment: Deployment, result: BuildResult): Promise<Digest> {
   const { framework: _, ...parts } = result;
   const manifest: Manifest = {
     version: 1,
@@ -159,23 +165,30 @@ async function storeStep({ blobs }: DeployContext, deployment: Deployment, resul
     ...(deployment.request.systemEnv === undefined ? {} : { systemEnv: deployment.request.systemEnv }),
     ...(deployment.request.settings.directoryListing ? { directoryListing: true } : {}),
   };
-  return (await blobs.put(JSON.stringify(manifest))).digest;
+  return (await output.put(JSON.stringify(manifest))).digest;
 }
 
-async function summarize({ blobs, clock }: DeployContext, { result, entrypoints }: Build, begin: number): Promise<BuildSummary> {
+async function summarize(
+  { clock }: DeployContext,
+  output: BlobTarget,
+  { result, entrypoints }: Build,
+  begin: number,
+): Promise<BuildSummary> {
   const functions = Object.keys(result.functions).length;
   const cached = entrypoints.filter((entrypoint) => entrypoint.reused).length;
-  const report = entrypoints.length === 0 ? {} : { reportDigest: (await blobs.put(JSON.stringify(entrypoints))).digest };
+  const report = entrypoints.length === 0 ? {} : { reportDigest: (await output.put(JSON.stringify(entrypoints))).digest };
   return { functions, built: Math.max(0, functions - cached), cached: Math.min(functions, cached), ms: clock.now() - begin, ...report };
 }
 
 /** false: it was canceled meanwhile. */
 async function readyStep(context: DeployContext, deployment: Deployment, manifestDigest: Digest, summary: BuildSummary): Promise<boolean> {
-  const { store, logs, clock, config } = context;
+  const { store, logs, clock, config, news } = context;
   await logs.flush(); // whoever sees READY can read the whole log
   const project = await findProjectById(store, deployment.projectId); // it may have another name by now
   const hosts = hostsOf(deployment, project?.name ?? deployment.name, config.domain);
-  return finishReady(store, deployment.id, { manifestDigest, summary, ...hosts }, clock.now());
+  const isReady = await finishReady(store, deployment.id, { manifestDigest, summary, ...hosts }, clock.now());
+  news.tell(deployment.id);
+  return isReady;
 }
 
 /** For the next build. The deployment is ready: whatever goes wrong here costs that build time, and nothing else. */
@@ -198,6 +211,7 @@ async function failStep(context: DeployContext, deployment: Deployment, error: u
   await context.logs.flush();
   const state = code === "BUILD_SKIPPED" ? "CANCELED" : "ERROR";
   await finishUnready(context.store, deployment.id, state, { code, message }, context.clock.now());
+  context.news.tell(deployment.id);
 }
 
 function appendLine({ logs, clock }: DeployContext, deployment: Pick<Deployment, "id">, stream: LogLine["stream"], text: string): void {

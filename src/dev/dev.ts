@@ -256,6 +256,7 @@ class DevProject implements HostIndex, AsyncDisposable {
       return { ...quick, outputs: { ...plan.outputs, ...quick.outputs } };
     }
     const { sandboxes, blobs, toolchains, directory } = this.#plane!;
+    await using output = blobs.batch();
     await using build = await runBuild({
       plan,
       tree,
@@ -264,6 +265,7 @@ class DevProject implements HostIndex, AsyncDisposable {
       buildEnv: this.#environment,
       sandboxes,
       blobs,
+      output,
       toolchains,
       config: this.#options.config,
       workRoot: join(directory, "builds"),
@@ -271,6 +273,7 @@ class DevProject implements HostIndex, AsyncDisposable {
       signal: this.#closing.signal,
       log: (text, stream) => this.#options.onEvent({ type: "line", from: "build", stream, text }),
     });
+    await output.commit();
     return { ...build.result, built: Object.keys(build.result.functions).length };
   }
 

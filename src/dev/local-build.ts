@@ -48,6 +48,7 @@ export async function buildLocally(options: LocalBuildOptions): Promise<LocalBui
   if (Object.keys(tree).length === 0) throw new MayflyError("empty_directory", `There is nothing to build in ${live.root}.`);
   const plan = await planBuild({ tree, readFile: (path) => blobs.read(tree[path]!.digest), settings: noSettings, prebuilt: false, target });
   const pulled = await readFile(join(live.root, `.vercel/.env.${target}.local`), "utf8").catch(() => "");
+  await using batch = blobs.batch();
   await using build = await runBuild({
     plan,
     tree,
@@ -56,6 +57,7 @@ export async function buildLocally(options: LocalBuildOptions): Promise<LocalBui
     buildEnv: { ...(parseEnv(pulled) as Record<string, string>), ...options.env },
     sandboxes: place.sandboxes,
     blobs,
+    output: batch,
     toolchains: place.toolchains,
     config,
     workRoot: join(config.data, "builds"),
@@ -63,6 +65,7 @@ export async function buildLocally(options: LocalBuildOptions): Promise<LocalBui
     signal,
     log,
   });
+  await batch.commit();
   const { result } = build;
   const output = join(live.root, plan.rootDirectory, outputDirectory);
   await writeOutput(result, target, output, blobs);
