@@ -8,7 +8,10 @@ export function matchesEtag(ifNoneMatch: string | undefined, etag: string | unde
   return ifNoneMatch.trim() === "*" || ifNoneMatch.split(",").some((tag) => tag.trim().replace(/^W\//, "") === plain);
 }
 
-/** One range of bytes; null: answer with the whole (several ranges, another unit, or nonsense: RFC 9110 §14.2 lets us). */
+/**
+ * One range of bytes; null: answer with the whole (RFC 9110 §14.2 lets us): another unit, nonsense, or several ranges. No
+ * browser, player or download manager needs those in one answer, and many that overlap would multiply a body (§17.15).
+ */
 export function parseRange(header: string, size: number): BlobRange | "unsatisfiable" | null {
   const match = /^bytes=(\d*)-(\d*)$/.exec(header.trim());
   if (match === null || (match[1] === "" && match[2] === "")) return null;
