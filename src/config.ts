@@ -249,6 +249,22 @@ export const knobs = {
     max: 1_048_576 * MB,
     doc: "Unpacked bundles kept on this node; the least recently used go first.",
   },
+  recordsBytesMax: {
+    type: "number",
+    default: 1024 * MB,
+    unit: "bytes, 0 = none is made",
+    min: 0,
+    max: 1_048_576 * MB,
+    doc: "Compiled code that instances have recorded for later ones; the least recently used go first.",
+  },
+  recordBytesMax: {
+    type: "number",
+    default: 32 * MB,
+    unit: "bytes",
+    min: MB,
+    max: 256 * MB,
+    doc: "Compiled code that one Function may record.",
+  },
 
   // gateway
   headersBytesMax: { type: "number", default: 32_768, unit: "bytes", min: 4096, max: 1_048_576, doc: "Largest request head." },

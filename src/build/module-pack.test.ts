@@ -311,6 +311,18 @@ describe("loading at build time", { timeout: 120_000 }, () => {
     assert.deepEqual(await bed.leftovers(), []);
   });
 
+  it("is the same to the byte when it is made again", async (t) => {
+    await using strong = await openTestbed({ strongest: true });
+    if (!strong.sandboxes.can.fileIsolation) return t.skip("Builds lie elsewhere each time.");
+    const files = {
+      "lib/heavy.js": `${heavy}\n${Array.from({ length: 50 }, (_, i) => `exports.name${i} = () => "value ${i}" + exports.name${i - 1};`).join("\n")}`,
+      "api/f.js": 'const heavy = require("../lib/heavy"); module.exports = (q, s) => s.end(heavy.name1());',
+    };
+    const digests = [];
+    for (let round = 0; round < 2; round++) digests.push(functionAt(await strong.build(files), "api/f").bundleDigest);
+    assert.equal(digests[0], digests[1]);
+  });
+
   it("gives every Function its own copy of a shared module's state", async () => {
     const source =
       'require("../lib/heavy"); const shared = require("../lib/shared"); module.exports = (q, s) => s.end(String(shared.next()));';

@@ -6,6 +6,7 @@
  * Invariant: whatever goes wrong, the bundle is as good without.
  */
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { chmod, copyFile, lstat, mkdir, mkdtemp, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
@@ -27,6 +28,8 @@ const copiesAtOnce = 16;
 const code = /\.c?js$/;
 /** Words of code that changes how modules are loaded: it must not get packs that were not tried with it. */
 const changesLoading = /["'](?:node:)?module["']|_extensions|_resolveFilename|_compile/;
+/** What V8 writes depends on its random numbers; the code cache is as good under others. */
+const sameBytes = ["--hash-seed=1", "--random-seed=1"];
 const recorder = resolve(import.meta.dirname, "../runtime/pack-recorder.js");
 
 /** Files that are loaded besides, so many at most. */
@@ -165,7 +168,7 @@ export class ModulePacker {
   /** Makes packs of all that the Function loads. @returns whether it loaded to its end */
   async #record(candidate: Candidate): Promise<boolean> {
     const { entries, entry, shares } = candidate;
-    const directory = await mkdtemp(join(tmpdir(), "mayfly-pack-"));
+    const directory = await makeDirectory(entry.handler, [...entries.keys()]);
     try {
       const root = join(directory, "task");
       await layOut(entries, root);
@@ -256,6 +259,18 @@ async function eachAtOnce<Item>(items: readonly Item[], work: (item: Item) => Pr
   await Promise.all(Array.from({ length: availableParallelism() }, run));
 }
 
+/** The same for the same Function: its path decides on a few bytes of V8's code cache. Another when somebody has made that one. */
+async function makeDirectory(handler: string, paths: readonly string[]): Promise<string> {
+  const hash = createHash("sha256").update(JSON.stringify([handler, ...paths.toSorted()]));
+  const directory = join(tmpdir(), `mayfly-pack-${hash.digest("hex").slice(0, 16)}`);
+  try {
+    await mkdir(directory, { mode: 0o700 });
+    return directory;
+  } catch {
+    return await mkdtemp(`${directory}-`);
+  }
+}
+
 /** null: it is nothing that a bundle is laid out from. */
 async function entryOf(path: string, repository: string): Promise<Entry | null> {
   const found = await lstat(path);
@@ -287,7 +302,7 @@ async function layOut(entries: ReadonlyMap<string, Entry>, root: string): Promis
 
 /** @returns the exit code, or null when it took too long or was killed */
 async function runRecorder(args: readonly string[], home: string): Promise<number | null> {
-  const child = spawn(process.execPath, [recorder, ...args], {
+  const child = spawn(process.execPath, [...sameBytes, recorder, ...args], {
     cwd: home,
     // Not the project's: code that opens a connection while it loads finds no address.
     env: {

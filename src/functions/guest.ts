@@ -9,7 +9,15 @@
 import type { Readable } from "node:stream";
 import type { Clock } from "../clock.ts";
 import type { ErrorCode } from "../errors.ts";
-import { controlLineBytesMax, loadFailureLengthMax, type GuestMessage, type HostMessage, type LoadMessage } from "../runtime/protocol.js";
+import {
+  controlLineBytesMax,
+  loadFailureLengthMax,
+  recordInvocation,
+  type GuestMessage,
+  type HostMessage,
+  type LoadMessage,
+  type PackUse,
+} from "../runtime/protocol.js";
 import type { Sandbox, SandboxEnd } from "../sandbox/sandbox.ts";
 import { Flow } from "./flow.ts";
 import { LineCutter } from "./lines.ts";
@@ -36,6 +44,7 @@ const exitMsMax = 1000;
 /** The rest of what an ended guest answered is read for so long; shorter than {@link exitMsMax}, so that its exit code is told. */
 const readOutMsMax = 500;
 const idLengthMax = 256;
+const packUses: readonly PackUse[] = ["plain", "recorded", "rejected"];
 
 export class Guest {
   readonly sandbox: Sandbox;
@@ -57,6 +66,7 @@ export class Guest {
   readonly #ready = Promise.withResolvers<void>();
   readonly #loaded = Promise.withResolvers<void>();
   readonly #over = Promise.withResolvers<GuestEnd>();
+  #packUse: PackUse | undefined;
   #state: "booting" | "ready" | "loading" | "loaded" | "leaving" | "over" = "booting";
   /** A load that was asked for before it was ready. */
   #load: LoadMessage | undefined;
@@ -143,6 +153,39 @@ export class Guest {
     this.#wire.drop();
   }
 
+  /** How it used its module pack, if it has one. */
+  get packUse(): PackUse | undefined {
+    return this.#packUse;
+  }
+
+  /**
+   * What V8 has compiled of its module pack, to be kept for a later instance. Only when it has no work and gets none any more;
+   * it is of no further use when it answers too much. Never settles when it is over.
+   */
+  record(bytesMax: number): Promise<Buffer | null> {
+    const { promise, resolve } = Promise.withResolvers<Buffer | null>();
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    let isRecord = false;
+    const request = { id: recordInvocation, method: "GET", url: `/${bytesMax}`, headers: [], body: null };
+    this.#wire.send(request, {
+      head: (status) => (isRecord = status === 200),
+      data: (chunk) => {
+        bytes += chunk.length;
+        if (bytes <= bytesMax) chunks.push(chunk);
+        else {
+          this.#wire.drop();
+          resolve(null);
+        }
+        return true;
+      },
+      end: () => {},
+      done: () => resolve(isRecord && bytes > 0 ? Buffer.concat(chunks) : null),
+      abandoned: () => resolve(null),
+    });
+    return promise;
+  }
+
   /** Lets the Function hear SIGTERM and the process end by itself; what it says from then on is not heard. Only when loaded. */
   retire(): void {
     if (this.#state !== "loaded") return;
@@ -194,6 +237,7 @@ export class Guest {
       if (this.#load !== undefined) this.#sendLoad(this.#load);
     } else if (message?.type === "loaded" && this.#state === "loading") {
       this.#state = "loaded";
+      this.#packUse = message.pack;
       this.#loaded.resolve();
     } else if (message?.type === "load-failed" && this.#state === "loading") {
       this.#loaded.reject(new LoadError(message.message));
@@ -264,7 +308,11 @@ function parseGuestMessage(line: string): GuestMessage | undefined {
     case "ready":
       return { type: "ready" };
     case "loaded":
-      return { type: "loaded", ms: "ms" in value && typeof value.ms === "number" ? value.ms : 0 };
+      return {
+        type: "loaded",
+        ms: "ms" in value && typeof value.ms === "number" ? value.ms : 0,
+        pack: "pack" in value ? packUses.find((use) => use === value.pack) : undefined,
+      };
     case "load-failed": {
       const message = "message" in value && typeof value.message === "string" ? value.message : "";
       return { type: "load-failed", message: message.slice(0, loadFailureLengthMax) };

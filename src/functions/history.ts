@@ -16,6 +16,8 @@ export class FunctionHistory {
   readonly backOff: BackOff;
   /** When its last request was over; undefined: never. */
   restingSinceMs: number | undefined;
+  /** How often an instance was asked for its record. */
+  recordings = 0;
   readonly #serviceTime = new ServiceTime();
   #bootMs: number | undefined;
   #footprintMB: number | undefined;

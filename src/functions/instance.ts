@@ -14,12 +14,14 @@ import type { Clock } from "../clock.ts";
 import { MayflyError, messageOf, type ErrorCode } from "../errors.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { FunctionSpec, LogLine, Manifest } from "../model.ts";
-import { taskDirectory } from "../runtime/protocol.js";
+import { recordDirectory, taskDirectory } from "../runtime/protocol.js";
+import type { Sandbox } from "../sandbox/sandbox.ts";
 import type { BundleLease } from "./bundles.ts";
 import type { Call, CallHolder } from "./call.ts";
 import type { InvocationStart } from "./functions.ts";
 import { LoadError, type Guest, type GuestEnd } from "./guest.ts";
 import type { InstanceMeter } from "./meter.ts";
+import type { FunctionRecord } from "./records.ts";
 import type { WireReader } from "./wire.ts";
 
 export interface InstanceOptions {
@@ -35,6 +37,7 @@ export interface InstanceOptions {
   /** How long an instance that is retired may run on; asked then, 0: not at all. */
   readonly graceMs: () => number;
   readonly meter: InstanceMeter;
+  readonly record: FunctionRecord;
   /** An invocation begins. */
   readonly onBusy: () => void;
   readonly onMeasured: (memoryMB: number) => void;
@@ -65,6 +68,8 @@ export class Instance implements CallHolder {
   #state: InstanceState = "booting";
   #guest: Guest | undefined;
   #bundle: BundleLease | undefined;
+  /** It was given what an earlier instance has recorded. */
+  #hasRecord = false;
   /** Guest and bundle, or their failures, are here. */
   #taken = false;
   /** Whose the printed lines are. */
@@ -167,6 +172,7 @@ export class Instance implements CallHolder {
       this.#booted = true;
     } catch (error) {
       this.kill();
+      this.#discardRecord();
       const why = error instanceof LoadError ? `The Function could not be loaded: ${error.message}` : messageOf(error);
       // After what it printed to explain it.
       const invocationId = this.#invocationId;
@@ -211,7 +217,11 @@ export class Instance implements CallHolder {
     });
     over.catch(() => {});
     // It wakes up while it is given the bundle.
-    const [root] = await Promise.all([sandbox.attach(bundle.value.directory, taskDirectory), sandbox.thaw()]);
+    const [root, record] = await Promise.all([
+      sandbox.attach(bundle.value.directory, taskDirectory),
+      this.#attachRecord(sandbox),
+      sandbox.thaw(),
+    ]);
     await Promise.race([
       guest.value.load({
         type: "load",
@@ -220,11 +230,13 @@ export class Instance implements CallHolder {
         helpers: spec.helpers,
         awsHandler: spec.awsHandler,
         ...(spec.web === undefined ? {} : { web: spec.web }),
+        ...(record === undefined ? {} : { record }),
         ...(spec.runtime === "edge" ? { edge: { assets: spec.assets ?? {} } } : {}),
         env,
       }),
       over,
     ]);
+    if (guest.value.packUse === "rejected") this.#discardRecord();
     // Only now: code loads at full speed. The request need not wait for it.
     if (cpuLimit) {
       sandbox.setLimits({ memoryMB: spec.memoryMB, cpuByMemory: true }).catch((error: unknown) => {
@@ -232,6 +244,22 @@ export class Instance implements CallHolder {
         this.kill();
       });
     }
+  }
+
+  /** Spares work, no more: whatever goes wrong, it goes without. */
+  async #attachRecord(sandbox: Sandbox): Promise<string | undefined> {
+    const directory = this.#options.record.find();
+    if (directory === undefined) return undefined;
+    try {
+      this.#hasRecord = true;
+      return await sandbox.attach(directory, recordDirectory);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #discardRecord(): void {
+    if (this.#hasRecord && this.#answered === 0) this.#options.record.discard();
   }
 
   /** Answers an invocation, or refuses it. Only when idle or free. */
@@ -429,6 +457,7 @@ export class Instance implements CallHolder {
     const cancel = this.#options.clock.after(graceMs, over.resolve);
     const leave = async (): Promise<void> => {
       await guest.sandbox.thaw();
+      await this.#options.record.make(guest);
       guest.retire();
       await guest.sandbox.ended;
     };
@@ -476,6 +505,7 @@ export class Instance implements CallHolder {
   /** The guest is over, or its time is. */
   #fail(end: GuestEnd): void {
     if (this.#state === "retired") return;
+    this.#discardRecord();
     this.#options.meter.fail();
     const idle = this.#call === undefined;
     const words = this.#sentence(end);

@@ -26,6 +26,7 @@ import { Meter } from "./meter.ts";
 import { nodeMajorOf, openNodes, type Nodes } from "./nodes.ts";
 import { Pool } from "./pool.ts";
 import { Processors } from "./processors.ts";
+import { openRecords, type Records } from "./records.ts";
 import { EvictionClock } from "./scaling.ts";
 import { Standby, type GuestKind } from "./standby.ts";
 
@@ -36,7 +37,7 @@ export interface PoolsOptions {
   readonly blobs: BlobStore;
   readonly logs: Pick<LogStore, "append">;
   readonly usage: Pick<UsageStore, "append">;
-  /** Bundles are unpacked into `bundles/` below it, other Node versions fetched into `nodes/`. */
+  /** Bundles are unpacked into `bundles/` below it, other Node versions fetched into `nodes/`, records kept in `records/`. */
   readonly dataDirectory: string;
   /** Host path of `src/runtime`. */
   readonly runtimeDirectory: string;
@@ -99,7 +100,12 @@ export async function openPools(options: PoolsOptions): Promise<Pools> {
     pathBytesMax: config.pathBytesMax,
     filesMax: config.filesMax,
   });
-  return new Pools(options, bundles, nodes);
+  const records = await openRecords({
+    directory: join(options.dataDirectory, "records"),
+    bytesMax: config.recordsBytesMax,
+    recordBytesMax: config.recordBytesMax,
+  });
+  return new Pools(options, { bundles, nodes, records });
 }
 
 /** Of the machine, or of the container that the platform runs in. */
@@ -113,6 +119,7 @@ export class Pools implements Functions {
   readonly #options: PoolsOptions;
   readonly #bundles: Bundles;
   readonly #nodes: Nodes;
+  readonly #records: Records;
   readonly #histories: Histories;
   readonly #memoryBudgetMB: number;
   readonly #processors = new Processors();
@@ -133,11 +140,12 @@ export class Pools implements Functions {
   #closed: Promise<void> | undefined;
   #onEmpty: () => void = () => {};
 
-  constructor(options: PoolsOptions, bundles: Bundles, nodes: Nodes) {
+  constructor(options: PoolsOptions, { bundles, nodes, records }: { bundles: Bundles; nodes: Nodes; records: Records }) {
     const { config } = options;
     this.#options = options;
     this.#bundles = bundles;
     this.#nodes = nodes;
+    this.#records = records;
     this.#histories = new Histories(config.functionsRememberedMax, {
       failuresMax: config.bootFailuresMax,
       pauseMsMax: config.bootPauseMsMax,
@@ -214,6 +222,7 @@ export class Pools implements Functions {
   async #close(drainMs: number): Promise<void> {
     this.#cancelRefill?.();
     const standby = this.#standby.close();
+    const records = this.#records.close();
     this.#wanting.clear();
     for (const pool of this.#pools.values()) pool.beginClose();
     if (drainMs > 0) {
@@ -231,6 +240,7 @@ export class Pools implements Functions {
     this.#cancelLook?.();
     await this.#nodes.close();
     await this.#bundles.close();
+    await records;
   }
 
   /** Resolves when every instance is gone, those that say goodbye included. */
@@ -372,6 +382,7 @@ export class Pools implements Functions {
         cpuLimit: sandboxes.can.cpuLimit,
         graceMs: () => (this.#leaving.size > leavingMax ? 0 : config.retireMs),
         meter: this.#meter.ofInstance(manifest, spec),
+        record: this.#records.of(manifest, spec, history),
         onBusy: () => {
           value.clock = this.#evictions.now;
           this.#lookLater();

@@ -124,9 +124,9 @@ export class Stage {
     await this.blobs.close();
   }
 
-  /** @param files path → text; the handler is the first of them */
+  /** @param files path → content; the handler is the first of them */
   async deploy(
-    files: Readonly<Record<string, string>>,
+    files: Readonly<Record<string, string | Buffer>>,
     settings: Partial<FunctionSpec> & { env?: Record<string, string> } = {},
   ): Promise<TestFunction> {
     const tree: Record<string, FileRef> = {};

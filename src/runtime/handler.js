@@ -21,6 +21,12 @@ const defaultsDeepMax = 5;
 /** Without a word about it in package.json, Node looks for the like. */
 const moduleSyntax = /^\s*(?:import|export)\b/m;
 
+/** @type {ModulePack | undefined} */
+let pack;
+
+/** Of the Function that was loaded last. */
+export const loadedPack = () => pack;
+
 /**
  * @param {LoadMessage} message
  * @returns {Promise<Handler>}
@@ -29,7 +35,7 @@ const moduleSyntax = /^\s*(?:import|export)\b/m;
 export async function loadHandler(message) {
   if (message.edge !== undefined) return (await import("./edge.js")).loadEdgeHandler(message);
   const capture = new ListenCapture();
-  const pack = ModulePack.open(message.root);
+  pack = ModulePack.open(message.root, message.record);
   pack?.install();
   try {
     const packed = pack?.load(message.handler);

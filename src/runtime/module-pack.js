@@ -1,11 +1,15 @@
 /**
- * A module pack: a file of a bundle with CommonJS modules that the Function loads, each with V8's code cache, and
- * with what `require` resolves to. A bundle has one, or several when Functions share modules. It only spares Node work: paths, `require.cache`, cycles and stack traces are Node's
- * own, because Node's loader does the rest. Invariant: the files of the bundle are what counts. A pack that is absent,
- * of another Node or damaged is left aside; a code cache that V8 rejects is not used; a module that anybody has hooked is
- * Node's to load.
+ * A module pack: a file of a bundle with CommonJS modules that the Function loads, each with V8's code cache, and with what
+ * `require` resolves to. A bundle has one, or several when Functions share modules. It only spares Node work: paths,
+ * `require.cache`, cycles and stack traces are Node's own, because Node's loader does the rest. Invariant: the files of the
+ * bundle are what counts. A pack that is absent, of another Node or damaged is left aside; a code cache that V8 rejects is
+ * not used; a module that anybody has hooked is Node's to load.
  *
- * Format: length of the header (uint32, little endian), header (JSON), and from the next multiple of 8 on the parts.
+ * Format: length of the header (uint32, little endian), header (JSON), and from the next multiple of 8 on the parts: all
+ * texts first, so that whoever has the code caches from elsewhere need not read the rest.
+ *
+ * A record is such a file with code caches alone, as they are after requests were answered: V8 compiles a function when it
+ * is first called, so a pack's own have what loading calls. The platform keeps records (functions/records.ts).
  */
 import { closeSync, existsSync, fstatSync, openSync, readSync, realpathSync } from "node:fs";
 import { Module } from "node:module";
@@ -17,6 +21,9 @@ import { constants, Script } from "node:vm";
  * @typedef {object} PackHeader
  * @property {PackedModule[]} modules
  * @property {[key: string, path: string][]} resolutions `/<directory of the one that requires>\0<request>` → file
+ *
+ * @typedef {object} RecordHeader
+ * @property {[path: string, cache: [number, number]][]} caches
  *
  * @typedef {object} PackedModule
  * @property {string} path
@@ -42,6 +49,12 @@ export const packPath = `.mayfly/modules-${process.version}-${process.arch}.pack
 
 /** Paths of all the packs that a bundle may have, without a gap. */
 export const packPaths = [packPath, ...[1, 2, 3, 4].map((number) => packPath.replace(/pack$/, `${number}.pack`))];
+
+/** Name of a record in its directory. */
+export const recordName = "modules";
+
+/** A record that is not this much larger than what was loaded spares nobody anything. */
+const worthwhile = 1.02;
 
 /** The text of a module as a pack keeps it. @param {string} source */
 export function wrapModule(source) {
@@ -114,7 +127,7 @@ function requireOf(module) {
   });
 }
 
-/** @param {PackHeader} header @param {readonly Buffer[]} parts each placed by {@link placeParts} */
+/** @param {PackHeader | RecordHeader} header @param {readonly Buffer[]} parts each placed by {@link placeParts} */
 export function formatPack(header, parts) {
   const text = Buffer.from(JSON.stringify(header));
   const head = Buffer.alloc(align(4 + text.length));
@@ -142,27 +155,49 @@ function align(offset) {
 class PackFile {
   #path;
   #partsAt;
+  #partsBytes;
   #left;
   /** @type {Buffer | undefined} */
   #parts;
 
-  /** @param {string} path @throws when it is none */
-  constructor(path) {
+  /** @param {string} path @param {ReadonlyMap<string, Buffer>} record @throws when it is none */
+  constructor(path, record) {
+    const { header, partsAt } = readHeader(path);
+    this.header = /** @type {PackHeader} */ (header);
+    const { modules } = this.header;
     this.#path = path;
-    const head = readPart(path, 0, headBytes);
-    const length = head.readUInt32LE(0);
-    const whole = 4 + length <= head.length ? head : readPart(path, 0, 4 + length);
-    this.header = /** @type {PackHeader} */ (JSON.parse(whole.toString("utf8", 4, 4 + length)));
-    this.#partsAt = align(4 + length);
-    this.#left = this.header.modules.length;
+    this.#partsAt = partsAt;
+    this.#partsBytes = modules.every((module) => record.has(module.path)) ? Math.max(...modules.map(({ source }) => source[1])) : undefined;
+    this.#left = modules.length;
   }
 
   /** A module's text and code cache, once. @param {PackedModule} module */
   take({ encoding, source: [start, end], cache }) {
-    const parts = (this.#parts ??= readPart(this.#path, this.#partsAt));
+    const parts = (this.#parts ??= readPart(this.#path, this.#partsAt, this.#partsBytes));
     // The memory is the Function's again.
     if (--this.#left === 0) this.#parts = undefined;
     return { wrapped: parts.toString(encoding, start, end), cache: parts.subarray(...cache) };
+  }
+}
+
+/** @param {string} path */
+function readHeader(path) {
+  const head = readPart(path, 0, headBytes);
+  const length = head.readUInt32LE(0);
+  const whole = 4 + length <= head.length ? head : readPart(path, 0, 4 + length);
+  return { header: JSON.parse(whole.toString("utf8", 4, 4 + length)), partsAt: align(4 + length) };
+}
+
+/** @param {string | undefined} directory @returns {Map<string, Buffer>} path → code cache; empty when there is none that can be read */
+function readRecord(directory) {
+  if (directory === undefined) return new Map();
+  try {
+    const path = join(directory, recordName);
+    const { header, partsAt } = readHeader(path);
+    const parts = readPart(path, partsAt);
+    return new Map(/** @type {RecordHeader} */ (header).caches.map(([path, place]) => [path, parts.subarray(...place)]));
+  } catch {
+    return new Map();
   }
 }
 
@@ -183,36 +218,71 @@ function readPart(path, start, bytesMax = Number.POSITIVE_INFINITY) {
 }
 
 export class ModulePack {
+  /** @type {import("./protocol.js").PackUse} */
+  use = "plain";
   #root;
   /** @type {Map<string, { module: PackedModule, file: PackFile }>} Absolute path → module that is not loaded yet. */
   #modules = new Map();
   /** @type {Map<string, string>} */
   #resolutions = new Map();
 
-  /** @param {string} root without links @param {readonly PackFile[]} files */
-  constructor(root, files) {
+  /** Path → code cache of an earlier instance. */
+  #record;
+  /** @type {{ path: string, script: Script, cacheLength: number }[]} */
+  #loaded = [];
+
+  /** @param {string} root without links @param {readonly PackFile[]} files @param {Map<string, Buffer>} record */
+  constructor(root, files, record) {
     this.#root = root;
+    this.#record = record;
     for (const file of files) {
       for (const module of file.header.modules) this.#modules.set(`${root}/${module.path}`, { module, file });
       for (const [key, path] of file.header.resolutions) this.#resolutions.set(key, path);
     }
   }
 
-  /** The packs of a bundle, or undefined. @param {string} directory */
-  static open(directory) {
+  /** The packs of a bundle, or undefined. @param {string} directory @param {string} [recordDirectory] */
+  static open(directory, recordDirectory) {
     const files = [];
+    const record = readRecord(recordDirectory);
     for (const path of packPaths) {
       const place = join(directory, path);
       // Most Functions have none, and an error costs more than a look.
       if (!existsSync(place)) break;
       try {
-        files.push(new PackFile(place));
+        files.push(new PackFile(place, record));
       } catch {
         // The bundle's own files are there.
       }
     }
     // Node names modules by their real paths.
-    return files.length === 0 ? undefined : new ModulePack(realpathSync(directory), files);
+    return files.length === 0 ? undefined : new ModulePack(realpathSync(directory), files, record);
+  }
+
+  /**
+   * What V8 has compiled by now of the modules that were loaded, where that is more than they were loaded with.
+   * @param {number} bytesMax
+   * @returns {Buffer | undefined} undefined: nothing that is worth keeping, or too much
+   */
+  record(bytesMax) {
+    /** @type {string[]} */
+    const paths = [];
+    const parts = [];
+    let bytes = 0;
+    let bytesBefore = 0;
+    for (const { path, script, cacheLength } of this.#loaded) {
+      const cache = script.createCachedData();
+      // V8 forgets what was not called for long.
+      if (cache.length < cacheLength) continue;
+      paths.push(path);
+      parts.push(cache);
+      bytes += cache.length;
+      bytesBefore += cacheLength;
+      if (bytes > bytesMax) return undefined;
+    }
+    if (bytes < bytesBefore * worthwhile) return undefined;
+    const record = formatPack({ caches: placeParts(parts).map((place, index) => [paths[index] ?? "", place]) }, parts);
+    return record.length > bytesMax ? undefined : record;
   }
 
   /**
@@ -261,7 +331,14 @@ export class ModulePack {
     const known = this.#modules.get(filename);
     if (known === undefined) return undefined;
     this.#modules.delete(filename);
+    const { path } = known.module;
     const { wrapped, cache } = known.file.take(known.module);
-    return compileModule(wrapped, filename, cache);
+    const recorded = this.#record.get(path);
+    this.#record.delete(path);
+    const cached = recorded ?? cache;
+    const script = compileModule(wrapped, filename, cached);
+    if (recorded !== undefined) this.use = script.cachedDataRejected === true || this.use === "rejected" ? "rejected" : "recorded";
+    this.#loaded.push({ path, script, cacheLength: cached.length });
+    return script;
   }
 }

@@ -8,9 +8,9 @@ import { Socket } from "node:net";
 // An Edge Function's scope has another global of that name.
 import process from "node:process";
 import { StringDecoder } from "node:string_decoder";
-import { invocationHeader, loadFailureLengthMax } from "./protocol.js";
+import { invocationHeader, loadFailureLengthMax, recordInvocation } from "./protocol.js";
 import { publishContext, RequestContext, runInContext } from "./request-context.js";
-import { loadHandler } from "./handler.js";
+import { loadedPack, loadHandler } from "./handler.js";
 import { publishNextCache } from "./next-cache.js";
 import { mapStackTraces } from "./source-maps.js";
 
@@ -87,7 +87,7 @@ async function load(message) {
     return;
   }
   loaded = true;
-  say({ type: "loaded", ms: Number((hrtime.bigint() - begun) / 10_000n) / 100 });
+  say({ type: "loaded", ms: Number((hrtime.bigint() - begun) / 10_000n) / 100, pack: loadedPack()?.use });
 }
 
 // ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,11 +102,18 @@ server.timeout = 0;
 /** @param {IncomingMessage} request @param {ServerResponse} response */
 function onRequest(request, response) {
   const invocation = takeInvocation(request);
+  if (invocation === recordInvocation) return void record(request, response);
   const context = new RequestContext(request, response);
   // An answer after the answer: the first stands, the error is logged.
   response.on("error", (error) => console.error(error));
   response.on("close", () => sayIdle(context, invocation));
   runInContext(context, () => void answer(request, response));
+}
+
+/** The platform asks, not a client. @param {IncomingMessage} request @param {ServerResponse} response */
+function record(request, response) {
+  const bytes = loadedPack()?.record(Number(request.url?.slice(1)));
+  response.writeHead(bytes === undefined ? 204 : 200, bytes === undefined ? {} : { "content-length": bytes.length }).end(bytes);
 }
 
 /** @param {IncomingMessage} request */

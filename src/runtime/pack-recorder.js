@@ -131,19 +131,22 @@ function writePacks() {
 
 /** @param {[string, { wrapped: string, script: import("node:vm").Script }][]} mine @param {{ directory: string, request: string, file: string }[]} known */
 function packOf(mine, known) {
-  const parts = [];
+  const texts = [];
+  const caches = [];
   const packed = [];
   for (const [file, { wrapped, script }] of mine) {
     const encoding = /** @type {"latin1" | "utf16le"} */ (/[^\0-\u00ff]/.test(wrapped) ? "utf16le" : "latin1");
     packed.push({ path: relative(file), encoding });
-    parts.push(Buffer.from(wrapped, encoding), script.createCachedData());
+    texts.push(Buffer.from(wrapped, encoding));
+    caches.push(script.createCachedData());
   }
+  const parts = [...texts, ...caches];
   const places = placeParts(parts);
   const header = {
     modules: packed.map((module, index) => ({
       ...module,
-      source: /** @type {[number, number]} */ (places[2 * index]),
-      cache: /** @type {[number, number]} */ (places[2 * index + 1]),
+      source: /** @type {[number, number]} */ (places[index]),
+      cache: /** @type {[number, number]} */ (places[packed.length + index]),
     })),
     resolutions: known.map(
       ({ directory, request, file }) => /** @type {[string, string]} */ ([`${directory.slice(root.length)}\0${request}`, relative(file)]),

@@ -5,7 +5,7 @@
  *
  *   guest → host   {type:"ready"}                                once, when the generic runtime is up and warm
  *   host  → guest  {type:"load", root, handler, …}               once: become this Function
- *   guest → host   {type:"loaded", ms} | {type:"load-failed", message}
+ *   guest → host   {type:"loaded", ms, pack?} | {type:"load-failed", message}
  *   guest → host   {type:"idle", invocation}                     response sent and every waitUntil promise settled
  *   host  → guest  {type:"retire"}                               once, without work: emit SIGTERM, end by yourself
  *
@@ -37,8 +37,17 @@ export const purgeHeader = "x-mayfly-purge";
 /** Of a request: what it is answered will be given to others. */
 export const prerenderHeader = "x-mayfly-prerender";
 
+/**
+ * In place of an invocation's id: the platform itself asks, once the Function has no work, for what V8 has compiled of the
+ * module pack by now (module-pack.js), at most as many bytes as the path says. 200 with them, or 204.
+ */
+export const recordInvocation = "record";
+
 /** Guest path of a Function's bundle. */
 export const taskDirectory = "/var/task";
+
+/** Guest path of what an earlier instance of the Function has recorded. */
+export const recordDirectory = "/var/cache";
 
 /** Guest path of this directory. */
 export const runtimeDirectory = "/var/runtime";
@@ -53,9 +62,13 @@ export const runtimeDirectory = "/var/runtime";
  * @property {string} awsHandler Name of an AWS Lambda handler export (`index.handler`), or "".
  * @property {"function" | "middleware"} [web] The default export takes a Request and returns a Response; of a middleware it may return nothing.
  * @property {{ assets: Record<string, string> }} [edge] It runs in the Edge runtime's scope; asset's name → file below root.
+ * @property {string} [record] Directory of what an earlier instance has recorded, as the guest sees it.
  * @property {Record<string, string>} env Environment of the Function.
+ *
+ * How a module pack was used, if there is one: with its own code cache, with the record's, or V8 rejected the latter.
+ * @typedef {"plain" | "recorded" | "rejected"} PackUse
  *
  * @typedef {LoadMessage | {type: "retire"}} HostMessage
  *
- * @typedef {{type: "ready"} | {type: "loaded", ms: number} | {type: "load-failed", message: string} | {type: "idle", invocation: string}} GuestMessage
+ * @typedef {{type: "ready"} | {type: "loaded", ms: number, pack?: PackUse} | {type: "load-failed", message: string} | {type: "idle", invocation: string}} GuestMessage
  */
