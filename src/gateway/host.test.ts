@@ -10,6 +10,7 @@ import { openSqliteStore } from "../store/sqlite.ts";
 import type { Store } from "../store/store.ts";
 import { openHostIndex, parseAuthority } from "./host.ts";
 import { Lru } from "./lru.ts";
+import { openPurgeLog } from "./purge-log.ts";
 import { StoreRevision } from "./revision.ts";
 
 async function openIndex(manifestsMax = 100) {
@@ -149,6 +150,35 @@ test("without the database, what was asked for before is served; other hosts fai
   await assert.rejects(bed.index.resolve("p-two.localhost"), { code: "INTERNAL_ERROR" });
   bed.asked.broken = false;
   assert.equal((await bed.index.resolve("p-two.localhost"))?.manifest.deploymentId, "two");
+});
+
+test("at once only what is surely so: nothing that was not asked for, or that a commit may have changed", async () => {
+  await using bed = await openIndex();
+  const host = await bed.deploy("one");
+  assert.equal(bed.index.recall(host), null);
+  const served = await bed.index.resolve(host);
+  assert.equal(bed.index.recall(host), served);
+  await bed.deploy("two");
+  // What is asked in the turn of the commit may share its answer with what was asked before; the next turn knows.
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(bed.index.recall(host), null);
+  assert.equal(await bed.index.resolve(host), served);
+  assert.equal(bed.index.recall(host), served);
+  await new Promise((resolve) => setImmediate(resolve));
+  bed.asked.broken = true;
+  assert.equal(bed.index.recall(host), served);
+});
+
+test("a purge of this process counts at once, though the turn has asked for the revision before", async () => {
+  await using bed = await openIndex();
+  const revision = new StoreRevision(bed.store);
+  const purges = openPurgeLog(bed.store, revision);
+  const scope = { projectId: "prj_1", deploymentId: "one", tags: ["t"], madeAt: 10 };
+  await purges.refresh();
+  revision.now();
+  await purges.add([{ projectId: "prj_1", deploymentId: null, tag: "t", mode: "delete" }], 10);
+  assert.equal(purges.verdict(scope), "delete");
+  assert.equal(purges.verdict({ ...scope, madeAt: 11 }), null);
 });
 
 test("a burst reads once; a scan of random hosts pushes nothing out", async () => {
