@@ -294,6 +294,18 @@ export interface FileRef {
 /** A directory as data: POSIX path relative to its root (no leading slash, no `..`) → file. */
 export type FileTree = Readonly<Record<string, FileRef>>;
 
+/** A directory of which a bundle has all, and which is kept once for all bundles that have it. */
+export interface DirectoryRef {
+  /** Blob that holds its {@link FileTree} as JSON. */
+  readonly treeDigest: Digest;
+  /** Bytes of all its files. */
+  readonly size: number;
+  readonly mode: 0o040000;
+}
+
+/** The files of a Function; blobs/bundle.ts reads them. Nothing else lies below the path of a directory. */
+export type Bundle = Readonly<Record<string, FileRef | DirectoryRef>>;
+
 /** What a person uploaded. */
 export type SourceTree = FileTree;
 
@@ -410,7 +422,7 @@ export interface FunctionSpec {
   readonly id: string;
   /** The output path it was built at, without leading slash: `api/date`. For logs and people. */
   readonly name: string;
-  /** Blob that holds the {@link FileTree} of its bundle as JSON. */
+  /** Blob that holds its {@link Bundle} as JSON. */
   readonly bundleDigest: Digest;
   /** Bytes of all files of the bundle. */
   readonly bundleSize: number;

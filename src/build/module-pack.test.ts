@@ -8,8 +8,9 @@ import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node
 import { join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
+import { readBundle } from "../blobs/bundle.ts";
 import { unpack } from "../functions/unpack.ts";
-import type { FileTree, FunctionSpec } from "../model.ts";
+import type { FunctionSpec } from "../model.ts";
 import { ModulePack, packPath, packPaths } from "../runtime/module-pack.js";
 import type { BuildResult } from "./build.ts";
 import { openTestbed } from "./testbed.ts";
@@ -50,7 +51,7 @@ class Unpacked {
 
   static async of(spec: FunctionSpec): Promise<Unpacked> {
     const root = join(scratchDirectory(), "task");
-    await unpack(JSON.parse((await bed.blobs.read(spec.bundleDigest)).toString("utf8")) as FileTree, root, bed.blobs);
+    await unpack(await readBundle(spec.bundleDigest, bed.blobs), root, bed.blobs);
     execFileSync("chmod", ["-R", "u+w", root]);
     return new Unpacked(root, spec.handler);
   }
@@ -345,7 +346,7 @@ describe("packs that Functions share", { timeout: 120_000 }, () => {
       'exports.loaded = (globalThis.loads = (globalThis.loads ?? 0) + 1); exports.heavy = require("./heavy").length; exports.file = __filename.slice(-10);',
   };
   const packsOf = async (spec: FunctionSpec): Promise<readonly string[]> => {
-    const tree = JSON.parse((await bed.blobs.read(spec.bundleDigest)).toString("utf8")) as FileTree;
+    const tree = await readBundle(spec.bundleDigest, bed.blobs);
     return packPaths.flatMap((path) => tree[path]?.digest ?? []);
   };
 

@@ -9,10 +9,11 @@ import mime from "mime-types";
 import type { BlobTarget } from "../blobs/blob-store.ts";
 import type { Config } from "../config.ts";
 import { MayflyError, messageOf } from "../errors.ts";
-import type { FileRef, FunctionSpec, Output, Route, StaticOutput } from "../model.ts";
+import type { FileRef, FileTree, FunctionSpec, Output, Route, StaticOutput } from "../model.ts";
 import { checkFilePath } from "../names.ts";
 import { outputDirectory } from "./builder.ts";
 import type { SiteSettings } from "./builder.ts";
+import { shareDirectories } from "./bundle-trees.ts";
 import { checkFunctionConfig } from "./function-config.ts";
 import { checkOutputConfig } from "./output-config.ts";
 import type { OutputConfig } from "./output-config.ts";
@@ -67,7 +68,9 @@ class OutputReader {
   readonly #outputs = new Map<string, Output>();
   readonly #functions = new Map<string, FunctionSpec>();
   /** Real directory of a `.func` → its Function: several paths may link to one. */
-  readonly #bundles = new Map<string, Promise<FunctionSpec>>();
+  readonly #drafts = new Map<string, Promise<Draft>>();
+  /** Digest of a symbolic link → where it leads. */
+  readonly #links = new Map<string, string>();
   readonly #lane = new Lane(storesAtOnce);
   #bytes = 0;
   #entries = 0;
@@ -135,9 +138,9 @@ class OutputReader {
     const remaining = bundles.values();
     const work = async (): Promise<void> => {
       for (const { path, at } of remaining) {
-        let spec = this.#bundles.get(at);
-        if (spec === undefined) this.#bundles.set(at, (spec = this.#readFunction(at, path, middleware.has(path))));
-        await spec;
+        let draft = this.#drafts.get(at);
+        if (draft === undefined) this.#drafts.set(at, (draft = this.#readFunction(at, path, middleware.has(path))));
+        await draft;
       }
     };
     await Promise.all(Array.from({ length: functionsAtOnce }, work));
@@ -158,9 +161,10 @@ class OutputReader {
       }
     }
     await this.#readBundles(bundles, middleware);
+    const specs = await this.#storeFunctions();
     for (const { path, at } of bundles) {
       const isMiddleware = middleware.has(path);
-      const spec = await this.#bundles.get(at)!;
+      const spec = specs.get(at)!;
       const { id } = spec;
       if (!this.#functions.has(id)) this.#functions.set(id, spec);
       const prerender = prerenders.get(path);
@@ -208,7 +212,31 @@ class OutputReader {
     return { config, fallback: await this.#files.store(file.at) };
   }
 
-  async #readFunction(at: string, name: string, middleware: boolean): Promise<FunctionSpec> {
+  /** Only now: what several bundles have is kept once. */
+  async #storeFunctions(): Promise<ReadonlyMap<string, FunctionSpec>> {
+    const drafts: (readonly [at: string, draft: Draft])[] = [];
+    for (const [at, draft] of this.#drafts) drafts.push([at, await draft]);
+    const { bundles, trees } = shareDirectories(
+      drafts.map(([, { files }]) => files),
+      this.#links,
+    );
+    const specs = new Map<string, FunctionSpec>();
+    for (const text of trees.values()) this.#lane.run(async () => void (await this.#blobs.put(text)));
+    for (const [index, [at, { name, settings, files }]] of drafts.entries()) {
+      this.#lane.run(async () => {
+        const { digest: bundleDigest } = await this.#blobs.put(JSON.stringify(bundles[index]));
+        const bundleSize = Object.values(files).reduce((sum, file) => sum + file.size, 0);
+        const id = createHash("sha256")
+          .update(JSON.stringify([bundleDigest, settings]))
+          .digest("hex");
+        specs.set(at, { id, name, bundleDigest, bundleSize, ...settings });
+      });
+    }
+    await this.#lane.done();
+    return specs;
+  }
+
+  async #readFunction(at: string, name: string, middleware: boolean): Promise<Draft> {
     const label = `functions/${name}.func/.vc-config.json`;
     const found = await this.#files.entry(`${at}/.vc-config.json`);
     if (found?.entry.kind !== "file") throw invalid(`There is no ${label}.`);
@@ -221,15 +249,9 @@ class OutputReader {
       warn: (text) => this.#warnings.push(text),
     });
     const bundle = await this.#readBundle(at, name, config["filePathMap"], label);
-    const sorted = Object.fromEntries([...bundle].sort(([a], [b]) => (a < b ? -1 : 1)));
-    const bundleSize = [...bundle.values()].reduce((sum, file) => sum + file.size, 0);
     if (settings.awsHandler === "" && !bundle.has(settings.handler))
       throw invalid(`${label}: the handler "${settings.handler}" is not among the Function's files.`);
-    const { digest: bundleDigest } = await this.#blobs.put(JSON.stringify(sorted));
-    const id = createHash("sha256")
-      .update(JSON.stringify([bundleDigest, settings]))
-      .digest("hex");
-    return { id, name, bundleDigest, bundleSize, ...settings };
+    return { name, settings, files: Object.fromEntries([...bundle].sort(([a], [b]) => (a < b ? -1 : 1))) };
   }
 
   /** Files of the bundle by their path in it: those in the directory, and those that `filePathMap` names elsewhere. */
@@ -256,7 +278,11 @@ class OutputReader {
       if (entry.kind === "link") {
         const target = bundleLink(path, at, entry.target);
         if (target === null) this.#warnings.push(`The Function "${name}": the link "${path}" leads out of the bundle; it is left out.`);
-        else bundle.set(path, await this.#files.storeLink(target));
+        else {
+          const link = await this.#files.storeLink(target);
+          this.#links.set(link.digest, target);
+          bundle.set(path, link);
+        }
         continue;
       }
       stored.push(this.#lane.take(() => this.#files.store(at)).then((file) => void bundle.set(path, file)));
@@ -358,6 +384,13 @@ class OutputReader {
 function staticOutput(file: FileRef, headers: Readonly<Record<string, string>>): StaticOutput {
   const contentType = headers["content-type"];
   return { kind: "static", file, ...(contentType === undefined ? {} : { contentType }) };
+}
+
+/** A Function whose bundle is not stored yet. */
+interface Draft {
+  readonly name: string;
+  readonly settings: ReturnType<typeof checkFunctionConfig>;
+  readonly files: FileTree;
 }
 
 interface Placed {

@@ -3,13 +3,14 @@ import { execFileSync } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { readBundle } from "../blobs/bundle.ts";
 import { openDiskBlobs } from "../blobs/disk.ts";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import { systemClock } from "../clock.ts";
 import { loadConfig } from "../config.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
-import type { FileTree, FunctionSpec, ProjectSettings, SourceTree } from "../model.ts";
+import type { FunctionSpec, ProjectSettings, SourceTree } from "../model.ts";
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { openOciSandboxes, whyNoOci } from "../sandbox/oci.ts";
 import { openProcessSandboxes } from "../sandbox/process.ts";
@@ -175,7 +176,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
       return { ...result, entrypoints, record, log };
     },
     async bundle(spec) {
-      const tree = JSON.parse((await blobs.read(spec!.bundleDigest)).toString("utf8")) as FileTree;
+      const tree = await readBundle(spec!.bundleDigest, blobs);
       const files: [string, string][] = [];
       for (const [path, file] of Object.entries(tree)) files.push([path, (await blobs.read(file.digest)).toString("utf8")]);
       return Object.fromEntries(files);

@@ -6,8 +6,9 @@
 import { chmod, copyFile, mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, posix, relative } from "node:path";
 import type { BlobStore } from "../blobs/blob-store.ts";
+import { readBundle } from "../blobs/bundle.ts";
 import { MayflyError, messageOf } from "../errors.ts";
-import type { FileRef, FileTree, FunctionSpec, Prerender, Target } from "../model.ts";
+import type { FileRef, FunctionSpec, Prerender, Target } from "../model.ts";
 import type { BuildResult } from "./build.ts";
 
 const copiesAtOnce = 16;
@@ -79,7 +80,7 @@ class OutputWriter {
       return;
     }
     this.#written.set(spec.id, place);
-    const bundle = JSON.parse((await this.#blobs.read(spec.bundleDigest)).toString()) as FileTree;
+    const bundle = await readBundle(spec.bundleDigest, this.#blobs);
     for (const [name, file] of Object.entries(bundle)) this.#copy(file, join(place, name));
     await mkdir(join(this.#root, place), { recursive: true });
     await writeFile(join(this.#root, place, ".vc-config.json"), `${JSON.stringify(functionConfig(spec), null, 2)}\n`);

@@ -22,6 +22,7 @@ async function open(settings: Partial<BundlesOptions> = {}) {
     bytesMax: 1e9,
     pathBytesMax: 1024,
     filesMax: 1000,
+    mounts: true,
     ...settings,
   };
   const store = async (files: Record<string, [number, string]>): Promise<Digest> => {
@@ -143,6 +144,43 @@ describe("unpacked bundles", () => {
     rmSync(join(options.directory, `.going-${left}`));
     using lease = await waiting;
     assert.ok(existsSync(lease.directory));
+  });
+
+  it("have directories that others have too once, to be mounted, or each its own where nothing can be mounted", async () => {
+    const { bundles, store, options, blobs } = await open();
+    const tree = await store({ "a/index.js": [file, "a"], up: [symlink, "a/index.js"] });
+    const bundleOf = async (name: string): Promise<Digest> => {
+      const { digest, size } = await blobs.put(name);
+      const shared = { treeDigest: tree, size: 20, mode: 0o040000 };
+      return (await blobs.put(JSON.stringify({ "index.js": { digest, size, mode: file }, "lib/node_modules": shared }))).digest;
+    };
+    const digests = [await bundleOf("one"), await bundleOf("two")];
+    const leases = await Promise.all(digests.map((digest) => bundles.lease(digest)));
+    for (const lease of leases) {
+      assert.deepEqual(lease.inner, [{ path: "lib/node_modules", source: join(options.directory, tree) }]);
+      assert.deepEqual(readdirSync(join(lease.directory, "lib/node_modules")), []);
+    }
+    assert.equal(readFileSync(join(leases[0]!.inner[0]!.source, "up"), "utf8"), "a");
+    assert.deepEqual(names(options).sort(), [...digests, tree].sort());
+    for (const lease of leases) lease[Symbol.dispose]();
+    await bundles.close();
+
+    const whole = await openBundles({ ...options, mounts: false });
+    using lease = await whole.lease(digests[0]!);
+    assert.deepEqual(lease.inner, []);
+    assert.equal(readFileSync(join(lease.directory, "lib/node_modules/up"), "utf8"), "a");
+  });
+
+  it("fail when a directory that they share is absent, and leave no lease", async () => {
+    const { bundles, options, blobs, store } = await open({ bytesMax: 0 });
+    const other = await store({ b: [file, "b"] });
+    const { digest, size } = await blobs.put("a");
+    const lost = { treeDigest: "3".repeat(64), size: 1, mode: 0o040000 };
+    const bundle = await blobs.put(JSON.stringify({ a: { digest, size, mode: file }, inner: lost }));
+    await assert.rejects(bundles.lease(bundle.digest), { name: "MayflyError" });
+    (await bundles.lease(other))[Symbol.dispose]();
+    await bundles.close();
+    assert.deepEqual(names(options), []);
   });
 
   it("are found again after a restart, and what was half-made is removed", async () => {

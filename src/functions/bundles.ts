@@ -1,6 +1,7 @@
 /**
  * The unpacked bundles of this node: leases on read-only directories `<directory>/<digest>`, made on first use, shared by
- * all instances, removed least recently used first. Hides unpacking (unpack.ts). Invariants: a directory that has its
+ * all instances, removed least recently used first. A directory that several bundles have is one of its own, to be mounted
+ * into theirs. Hides unpacking (unpack.ts). Invariants: a directory that has its
  * name is whole, also after kill -9; one with a lease is never removed, also not by another process on the same directory.
  * For that each process leaves a mark `.held-<pid>-<digest>` before it looks for `.going-<digest>`, and who removes leaves
  * that before it looks for marks: whatever the order, one of the two sees the other.
@@ -11,9 +12,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import { errnoOf, messageOf } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
-import type { Digest } from "../model.ts";
+import type { Digest, FileRef } from "../model.ts";
 import { randomId } from "../names.ts";
-import { bundleBytes, parseBundle, removeTree, unpack } from "./unpack.ts";
+import type { InnerDirectory } from "../sandbox/sandbox.ts";
+import { bundleBytes, parseBundle, removeTree, unpack, type BundleParts } from "./unpack.ts";
 
 export interface BundlesOptions {
   /** Made when absent. */
@@ -22,11 +24,15 @@ export interface BundlesOptions {
   readonly bytesMax: number;
   readonly pathBytesMax: number;
   readonly filesMax: number;
+  /** Directories that bundles share are unpacked once and mounted; else every bundle has its own. */
+  readonly mounts: boolean;
 }
 
-/** Keeps a bundle's directory in its place until it is disposed. */
+/** Keeps a bundle's directories in their places until it is disposed. */
 export interface BundleLease extends Disposable {
   readonly directory: string;
+  /** To be mounted over empty directories of it: those that it has in common with other bundles. */
+  readonly inner: readonly InnerDirectory[];
 }
 
 interface Entry {
@@ -35,7 +41,11 @@ interface Entry {
   held: Promise<void> | undefined;
   bytes: number;
   leases: number;
+  /** Path in the bundle → tree. */
+  directories: ReadonlyMap<string, Digest>;
 }
+
+const noDirectories: ReadonlyMap<string, Digest> = new Map();
 
 const passing = /^\.(?:new|old|held)-(\d+)-/;
 /** Another process takes so long at most to get a directory out of its name. */
@@ -73,8 +83,13 @@ export class Bundles {
       if (name.startsWith(".going-")) await this.#isGoing(name.slice(".going-".length));
       if (!/^[0-9a-f]{64}$/.test(name)) continue;
       try {
-        const bytes = bundleBytes(await this.#tree(name));
-        this.#entries.set(name, { digest: name, held: undefined, bytes, leases: 0 });
+        const parts = await this.#read(name);
+        // One that was to be completed by mounts is not what a driver without them can use.
+        for (const path of this.#options.mounts ? [] : parts.directories.keys()) {
+          if ((await readdir(join(this.#place(name), path))).length === 0) throw new Error(`"${path}" is empty`);
+        }
+        const bytes = bundleBytes(parts.files);
+        this.#entries.set(name, { digest: name, held: undefined, bytes, leases: 0, directories: this.#mounted(parts) });
         this.#bytes += bytes;
       } catch {
         await this.#remove(name);
@@ -88,9 +103,27 @@ export class Bundles {
    * @throws MayflyError internal_error when a blob is absent or the bundle is not valid, disk_full
    */
   async lease(digest: Digest): Promise<BundleLease> {
+    const { entry, lease } = await this.#lease(digest);
+    if (entry.directories.size === 0) return lease;
+    const places = [...entry.directories];
+    const trees = await Promise.allSettled(places.map(async ([, tree]) => (await this.#lease(tree)).lease));
+    const held = [lease, ...trees.flatMap((tree) => (tree.status === "fulfilled" ? [tree.value] : []))];
+    const dispose = (): void => {
+      for (const one of held) one[Symbol.dispose]();
+    };
+    const failure = trees.find((tree) => tree.status === "rejected");
+    if (failure !== undefined) {
+      dispose();
+      throw failure.reason;
+    }
+    const inner = places.map(([path, tree]) => ({ path, source: this.#place(tree) }));
+    return { directory: lease.directory, inner, [Symbol.dispose]: dispose };
+  }
+
+  async #lease(digest: Digest): Promise<{ readonly entry: Entry; readonly lease: BundleLease }> {
     let entry = this.#entries.get(digest);
     if (entry === undefined) {
-      entry = { digest, held: undefined, bytes: 0, leases: 0 };
+      entry = { digest, held: undefined, bytes: 0, leases: 0, directories: noDirectories };
     } else this.#entries.delete(digest);
     this.#entries.set(digest, entry);
     const held = entry;
@@ -102,15 +135,13 @@ export class Bundles {
       throw error;
     }
     let disposed = false;
-    return {
-      directory: join(this.#options.directory, digest),
-      [Symbol.dispose]: () => {
-        if (disposed) return;
-        disposed = true;
-        held.leases--;
-        this.#trim();
-      },
+    const dispose = (): void => {
+      if (disposed) return;
+      disposed = true;
+      held.leases--;
+      this.#trim();
     };
+    return { entry: held, lease: { directory: this.#place(digest), inner: [], [Symbol.dispose]: dispose } };
   }
 
   /** Resolves when all removals are through. */
@@ -140,9 +171,12 @@ export class Bundles {
     );
     if (isThere && entry.bytes > 0) return;
     try {
-      const bytes = await this.#unpack(digest);
+      const parts = await this.#read(digest);
+      await this.#unpack(digest, parts);
+      const bytes = bundleBytes(parts.files);
       this.#bytes += bytes - entry.bytes;
       entry.bytes = bytes;
+      entry.directories = this.#mounted(parts);
     } catch (error) {
       await rm(this.#mark(digest), { force: true });
       throw error;
@@ -160,23 +194,32 @@ export class Bundles {
     return false;
   }
 
-  async #tree(digest: Digest): Promise<ReturnType<typeof parseBundle>> {
-    return parseBundle(await this.#options.blobs.read(digest), this.#options);
+  /** What is laid out here: all files of the bundle, but for those of directories that are mounted. */
+  async #read(digest: Digest): Promise<BundleParts> {
+    const parts = parseBundle(await this.#options.blobs.read(digest), this.#options);
+    if (this.#options.mounts || parts.directories.size === 0) return parts;
+    const files: [string, FileRef][] = Object.entries(parts.files);
+    for (const [directory, { treeDigest }] of parts.directories) {
+      const tree = parseBundle(await this.#options.blobs.read(treeDigest), this.#options);
+      for (const [path, file] of Object.entries(tree.files)) files.push([`${directory}/${path}`, file]);
+    }
+    return { files: Object.fromEntries(files), directories: parts.directories };
   }
 
-  /** @returns its bytes */
-  async #unpack(digest: Digest): Promise<number> {
-    const tree = await this.#tree(digest);
+  #mounted({ directories }: BundleParts): ReadonlyMap<string, Digest> {
+    return this.#options.mounts ? new Map([...directories].map(([path, { treeDigest }]) => [path, treeDigest])) : noDirectories;
+  }
+
+  async #unpack(digest: Digest, { files, directories }: BundleParts): Promise<void> {
     const making = this.#place(`.new-${process.pid}-${randomId(8)}`);
     try {
-      await unpack(tree, making, this.#options.blobs);
+      await unpack(files, making, this.#options.blobs, this.#options.mounts ? [...directories.keys()] : []);
       await rename(making, this.#place(digest));
     } catch (error) {
       await removeTree(making);
       // Another process that shares the directory was first.
       if (errnoOf(error) !== "ENOTEMPTY" && errnoOf(error) !== "EEXIST") throw error;
     }
-    return bundleBytes(tree);
   }
 
   #trim(): void {

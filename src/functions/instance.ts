@@ -218,7 +218,7 @@ export class Instance implements CallHolder {
     over.catch(() => {});
     // It wakes up while it is given the bundle.
     const [root, record] = await Promise.all([
-      sandbox.attach(bundle.value.directory, taskDirectory),
+      sandbox.attach(bundle.value.directory, taskDirectory, bundle.value.inner),
       this.#attachRecord(sandbox),
       sandbox.thaw(),
     ]);

@@ -99,6 +99,7 @@ export async function openPools(options: PoolsOptions): Promise<Pools> {
     bytesMax: config.bundleCacheBytesMax,
     pathBytesMax: config.pathBytesMax,
     filesMax: config.filesMax,
+    mounts: options.sandboxes.can.fileIsolation,
   });
   const records = await openRecords({
     directory: join(options.dataDirectory, "records"),

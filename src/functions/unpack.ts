@@ -7,7 +7,7 @@ import { chmod, copyFile, link, mkdir, readdir, rm, stat, symlink } from "node:f
 import { dirname, join } from "node:path";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
-import type { FileRef, FileTree } from "../model.ts";
+import type { DirectoryRef, FileRef, FileTree } from "../model.ts";
 import { checkFilePath } from "../names.ts";
 
 const symlinkMode = 0o120777;
@@ -16,10 +16,17 @@ const symlinkBytesMax = 4096;
 const symlinkHopsMax = 40;
 const filesAtOnce = 32;
 
+/** A bundle's own files, and the directories that it shares with others. */
+export interface BundleParts {
+  readonly files: FileTree;
+  /** Path in the bundle → a tree that is a bundle itself. */
+  readonly directories: ReadonlyMap<string, DirectoryRef>;
+}
+
 /**
- * @throws MayflyError internal_error when it is not a file tree, invalid_path when a path is not allowed
+ * @throws MayflyError internal_error when it is no bundle, invalid_path when a path is not allowed
  */
-export function parseBundle(json: Buffer, limits: { readonly pathBytesMax: number; readonly filesMax: number }): FileTree {
+export function parseBundle(json: Buffer, limits: { readonly pathBytesMax: number; readonly filesMax: number }): BundleParts {
   let value: unknown;
   try {
     value = JSON.parse(json.toString());
@@ -29,16 +36,26 @@ export function parseBundle(json: Buffer, limits: { readonly pathBytesMax: numbe
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid("it is not an object");
   const entries = Object.entries(value);
   if (entries.length > limits.filesMax) throw invalid(`it has ${entries.length} files, more than ${limits.filesMax}`);
-  for (const [path, file] of entries) {
+  const files: [string, FileRef][] = [];
+  const directories = new Map<string, DirectoryRef>();
+  for (const [path, entry] of entries) {
     checkFilePath(path, limits.pathBytesMax);
-    if (!isFileRef(file)) throw invalid(`"${path}" is not a file reference`);
+    if (isFileRef(entry)) files.push([path, entry]);
+    else if (isDirectoryRef(entry)) directories.set(path, entry);
+    else throw invalid(`"${path}" is not a file reference`);
   }
   for (const [path] of entries) {
     for (let parent = dirname(path); parent !== "."; parent = dirname(parent)) {
       if (Object.hasOwn(value, parent)) throw invalid(`"${parent}" is a file and also the directory of "${path}"`);
     }
   }
-  return value as FileTree;
+  return { files: Object.fromEntries(files), directories };
+}
+
+function isDirectoryRef(entry: unknown): entry is DirectoryRef {
+  if (typeof entry !== "object" || entry === null) return false;
+  const { treeDigest, size, mode } = entry as Record<string, unknown>;
+  return typeof treeDigest === "string" && /^[0-9a-f]{64}$/.test(treeDigest) && Number.isSafeInteger(size) && mode === 0o040000;
 }
 
 function isFileRef(file: unknown): file is FileRef {
@@ -60,14 +77,15 @@ export function bundleBytes(tree: FileTree): number {
 
 /**
  * Makes `directory` (which must not exist) with the files of `tree`: 0444, executables and directories 0555.
+ * @param empty directories that are made besides
  * @throws MayflyError internal_error when a symlink leads out of the bundle or a blob is absent, disk_full
  */
-export async function unpack(tree: FileTree, directory: string, blobs: BlobStore): Promise<void> {
+export async function unpack(tree: FileTree, directory: string, blobs: BlobStore, empty: readonly string[] = []): Promise<void> {
   const links = await readSymlinks(tree, blobs);
   for (const path of links.keys()) checkSymlink(path, links);
 
-  const directories = new Set<string>();
-  for (const path of Object.keys(tree)) {
+  const directories = new Set<string>(empty);
+  for (const path of [...Object.keys(tree), ...empty]) {
     for (let parent = dirname(path); parent !== "." && !directories.has(parent); parent = dirname(parent)) directories.add(parent);
   }
   try {

@@ -3,11 +3,11 @@
  * hint, for how long others wait while the first answer is made; what is kept is decided by the answer's own head.
  */
 import type { BlobStore } from "../blobs/blob-store.ts";
-import type { FileTree, FunctionSpec } from "../model.ts";
+import { readBundle } from "../blobs/bundle.ts";
+import type { FunctionSpec } from "../model.ts";
 import { Lru } from "./lru.ts";
 
 const readBytesMax = 4 * 1024 * 1024;
-const treeBytesMax = 8 * 1024 * 1024;
 const filesMax = 50;
 const hintsMax = 10_000;
 
@@ -29,9 +29,7 @@ export class CacheHints {
   }
 
   async #read({ bundleDigest, handler }: FunctionSpec): Promise<boolean> {
-    const bytes = await this.#blobs.read(bundleDigest);
-    if (bytes.length > treeBytesMax) return false;
-    const tree = JSON.parse(bytes.toString()) as FileTree;
+    const tree = await readBundle(bundleDigest, this.#blobs);
     const own = Object.keys(tree).filter((path) => /\.[cm]?js$/.test(path) && !path.includes("node_modules/") && path !== handler);
     let leftBytes = readBytesMax;
     for (const path of [handler, ...own.slice(0, filesMax)]) {

@@ -69,14 +69,21 @@ function inside(guest, work) {
 
 /** What may be asked for. */
 const orders = {
-  /** @param {{ guest: string | number, source: string, target: string }} order */
-  attach({ guest, source, target }) {
-    const clone = check("open_tree", openTree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  /** @param {{ guest: string | number, mounts: { source: string, target: string }[] }} order each later one may lie in an earlier one */
+  attach({ guest, mounts }) {
+    /** @type {{ clone: number, target: string }[]} */
+    const clones = [];
     try {
-      check("mount_setattr", mountSetattr(clone, "", AT_EMPTY_PATH, attributes, attributes.length));
-      inside(guest, () => check("move_mount", moveMount(clone, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)));
+      for (const { source, target } of mounts) {
+        const clone = check("open_tree", openTree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+        clones.push({ clone, target });
+        check("mount_setattr", mountSetattr(clone, "", AT_EMPTY_PATH, attributes, attributes.length));
+      }
+      inside(guest, () => {
+        for (const { clone, target } of clones) check("move_mount", moveMount(clone, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH));
+      });
     } finally {
-      close(clone);
+      for (const { clone } of clones) close(clone);
     }
   },
 

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { MayflyError, messageOf } from "../errors.ts";
 import { hostPath } from "./command.ts";
+import type { InnerDirectory } from "./sandbox.ts";
 
 /** It takes a fifth of a millisecond; a source on a hanging network file system may take for ever. */
 const attachMsMax = 10_000;
@@ -52,10 +53,12 @@ export class Attacher {
   /**
    * @param guest descriptor of the guest's mount namespace (`/proc/<pid>/ns/mnt`), or what `hold` named it
    * @param target an existing directory of the guest
+   * @param inner what comes over directories of the source
    */
-  async attach(guest: number | string, source: string, target: string): Promise<void> {
+  async attach(guest: number | string, source: string, target: string, inner: readonly InnerDirectory[]): Promise<void> {
+    const mounts = [{ source, target }, ...inner.map((directory) => ({ source: directory.source, target: `${target}/${directory.path}` }))];
     try {
-      await this.order("attach", { guest, source, target });
+      await this.order("attach", { guest, mounts });
     } catch (error) {
       throw new MayflyError("INTERNAL_ERROR", `Cannot attach "${source}" at ${target}: ${messageOf(error)}`, { cause: error });
     }

@@ -29,6 +29,7 @@ import { checkWorkingDirectory, giveWritableMounts, makeMountPoints } from "./mo
 import { whyNot } from "./probe.ts";
 import { openRootfs } from "./rootfs.ts";
 import type {
+  InnerDirectory,
   Sandbox,
   SandboxCapabilities,
   SandboxDriver,
@@ -529,9 +530,9 @@ class BubblewrapSandbox implements Sandbox {
     void channels.controlClosed.then(() => setTimeout(() => parts.container.kill(), goodbyeMs).unref());
   }
 
-  async attach(sourceDirectory: string, target: string): Promise<string> {
+  async attach(sourceDirectory: string, target: string, inner: readonly InnerDirectory[] = []): Promise<string> {
     if (this.#state === "ended") throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.id} has ended.`);
-    await this.#parts.attacher.attach(this.id, resolve(sourceDirectory), target);
+    await this.#parts.attacher.attach(this.id, resolve(sourceDirectory), target, inner);
     return target;
   }
 

@@ -27,6 +27,7 @@ import { Network, sweepNetwork } from "./network.ts";
 import { whyNot } from "./probe.ts";
 import { guestNode, openRootfs } from "./rootfs.ts";
 import type {
+  InnerDirectory,
   Sandbox,
   SandboxCapabilities,
   SandboxDriver,
@@ -489,9 +490,9 @@ class OciSandbox implements Sandbox {
     void parts.channels.controlClosed.then(() => this.#finish());
   }
 
-  async attach(sourceDirectory: string, target: string): Promise<string> {
+  async attach(sourceDirectory: string, target: string, inner: readonly InnerDirectory[] = []): Promise<string> {
     if (this.#state !== "running" && this.#state !== "frozen") throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.id} has ended.`);
-    await this.#parts.attacher.attach(this.#parts.mountNamespace, resolve(sourceDirectory), target);
+    await this.#parts.attacher.attach(this.#parts.mountNamespace, resolve(sourceDirectory), target, inner);
     return target;
   }
 

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { networkInterfaces } from "node:os";
@@ -268,6 +268,25 @@ export function sandboxConformance(name: string, open: () => Promise<SandboxDriv
           await assert.rejects(sandbox.attach(source, "/no/such/place"), /no\/such\/place/);
         });
       }
+    });
+
+    it("attaches directories inside of the one that it attaches", async (t) => {
+      if (!driver.can.fileIsolation) return t.skip("nothing is mounted for its guests");
+      const [source, tree] = [sharedDirectory(), sharedDirectory()];
+      mkdirSync(join(source, "a/node_modules"), { recursive: true });
+      writeFileSync(join(source, "a/index.js"), "module.exports = require.resolve('x')");
+      mkdirSync(join(tree, "x"));
+      writeFileSync(join(tree, "x/index.js"), "");
+      await withSandbox({}, async (sandbox) => {
+        await ask(sandbox, "0");
+        await sandbox.attach(source, "/var/task", [{ path: "a/node_modules", source: tree }]);
+        assert.equal(await ask(sandbox, `require("/var/task/a")`), "/var/task/a/node_modules/x/index.js");
+        assert.equal(await ask(sandbox, `require("fs").realpathSync("/var/task/a/node_modules/x")`), "/var/task/a/node_modules/x");
+        assert.equal(await ask(sandbox, `require("fs").writeFileSync("/var/task/a/node_modules/y", "y")`), "refused EROFS");
+        const missing = [{ path: "a/missing", source: tree }];
+        await assert.rejects(sandbox.attach(source, "/var/task", missing), /\/var\/task/);
+      });
+      assert.deepEqual(readdirSync(join(source, "a/node_modules")), [], "nothing is mounted on the host");
     });
 
     it("freezes the guest with its sub-processes, and thaws them", () =>

@@ -43,6 +43,14 @@ export interface SandboxMount {
   readonly writable: boolean;
 }
 
+/** A directory to be seen inside of one that is attached. */
+export interface InnerDirectory {
+  /** Relative to the one that is attached, where an empty directory is. */
+  readonly path: string;
+  /** Absolute host path. */
+  readonly source: string;
+}
+
 export interface SandboxSpec {
   /** What it is for; part of its id, `[a-z]+`. */
   readonly purpose: "function" | "build" | "image" | "probe";
@@ -98,9 +106,10 @@ export interface Sandbox {
   readonly ended: Promise<SandboxEnd>;
   /**
    * Makes a host directory visible, read-only, at the guest path `target` of a running or frozen sandbox.
+   * @param inner directories that are put over empty ones of it; only for a driver with file isolation
    * @returns the path at which the guest sees it (`target`, or the host path when the driver has no file isolation)
    */
-  attach(sourceDirectory: string, target: string): Promise<string>;
+  attach(sourceDirectory: string, target: string, inner?: readonly InnerDirectory[]): Promise<string>;
   /** Gives what has come into the writable mounts since `create` to the guest's user, as `create` gave what was there. */
   give(): Promise<void>;
   setLimits(limits: SandboxLimits): Promise<void>;
