@@ -40,6 +40,7 @@ import { isRealDirectory, watchDisk } from "./scratch.ts";
 import { writeSource } from "./source.ts";
 import type { BuildStandby } from "./standby.ts";
 import type { Toolchains } from "./toolchain.ts";
+import { isStored, keyOfWhole, Mentions } from "./whole-build.ts";
 
 export interface BuildRequest {
   readonly plan: Plan;
@@ -176,6 +177,12 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines,
   const { plan, tree, blobs, config, reuse } = request;
   const keys = reuse === undefined ? null : keysOf({ ...reuse, tree, job, config });
   const record = reuse?.record ?? null;
+  const wholeKey = keys === null || !job.runsCommands ? null : keyOfWhole(keys.everything, request.systemEnv ?? {});
+  if (record?.whole !== undefined && record.whole.key === wholeKey && (await isStored(record.whole, blobs))) {
+    lines.system("Nothing has changed since the last build, and that one asked nobody: its output is taken.");
+    const entrypoints = record.whole.entrypoints.map((entrypoint) => ({ ...entrypoint, reused: true, ms: 0 }));
+    return { parts: { ...record.whole.parts, warnings: [] }, entrypoints, record };
+  }
   const found = keys === null || record === null ? new Map<BuildStep, RecordEntry>() : await findReusable(record, keys, job, tree, blobs);
   const isAllReused = found.size === job.steps.length;
   const built: SandboxBuild = isAllReused
@@ -185,6 +192,7 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines,
         reused: found,
         unchanged: new Set<string>(),
         readsProject: record!.installReadsProject,
+        isAlone: false,
       }
     : await buildInSandbox(request, job, keys, found, lines, opened);
   const { reused } = built;
@@ -195,34 +203,31 @@ async function buildJob(request: BuildRequest, job: PlannedJob, lines: LogLines,
     outputs: Object.assign({}, built.parts.outputs, ...entries.map((entry) => entry.outputs)) as Readonly<Record<string, Output>>,
     functions: { ...built.parts.functions, ...Object.fromEntries(functions) },
   };
-  return {
-    parts,
-    entrypoints: job.steps.map((step, index) => {
-      const output = parts.outputs[step.output];
-      const spec = output !== undefined && "functionId" in output ? parts.functions[output.functionId] : undefined;
-      return {
-        entrypoint: step.entrypoint,
-        builder: step.use === "" ? step.builder : step.use,
-        reused: reused.has(step),
-        ms: built.report?.steps[index]?.ms ?? 0,
-        bytes: step.builder === "node" ? (spec?.bundleSize ?? null) : null,
-      };
-    }),
-    record:
-      keys === null
-        ? null
-        : makeRecord({
-            keys,
-            job,
-            sourceDigest: reuse!.sourceDigest,
-            reused,
-            report: built.report,
-            outputs: parts.outputs,
-            functions: parts.functions,
-            installReadsProject: built.readsProject,
-            unchanged: built.unchanged,
-          }),
-  };
+  const entrypoints = job.steps.map((step, index) => {
+    const output = parts.outputs[step.output];
+    const spec = output !== undefined && "functionId" in output ? parts.functions[output.functionId] : undefined;
+    return {
+      entrypoint: step.entrypoint,
+      builder: step.use === "" ? step.builder : step.use,
+      reused: reused.has(step),
+      ms: built.report?.steps[index]?.ms ?? 0,
+      bytes: step.builder === "node" ? (spec?.bundleSize ?? null) : null,
+    };
+  });
+  if (keys === null) return { parts, entrypoints, record: null };
+  const own = makeRecord({
+    keys,
+    job,
+    sourceDigest: reuse!.sourceDigest,
+    reused,
+    report: built.report,
+    outputs: parts.outputs,
+    functions: parts.functions,
+    installReadsProject: built.readsProject,
+    unchanged: built.unchanged,
+  });
+  const whole = wholeKey !== null && built.isAlone ? { key: wholeKey, parts, entrypoints } : null;
+  return { parts, entrypoints, record: whole === null ? own : { ...own, whole } };
 }
 
 interface SandboxBuild {
@@ -234,6 +239,8 @@ interface SandboxBuild {
   readonly unchanged: ReadonlySet<string>;
   /** Installing may have read files of the project. */
   readonly readsProject: boolean;
+  /** It asked nobody, and its output names its deployment nowhere. */
+  readonly isAlone: boolean;
 }
 
 async function buildInSandbox(
@@ -270,7 +277,8 @@ async function buildInSandbox(
   if (!(await isRealDirectory(repository))) {
     throw new MayflyError("BUILD_OUTPUT_INVALID", "The build has put something else in the place of its source directory.");
   }
-  const place = openDirectory(repository, output);
+  const mentions = new Mentions(deployment);
+  const place = openDirectory(repository, output, mentions);
   const report = await readReport(openDirectory(scratch, output), output);
   const met = offered.filter(({ earlier }) => report?.steps[earlier.index]?.reused === true);
   const reused = new Map([...found, ...met.map(({ earlier, entry }) => [job.steps[earlier.index]!, entry] as const)]);
@@ -280,7 +288,9 @@ async function buildInSandbox(
   const unchanged = await findUnchanged(traced, tree, new OutputFiles(place, output));
   const readsProject = runsScripts(report) || (await mayInstallReadProject(tree, job, (path) => blobs.read(tree[path]!.digest)));
   installed = keys === null ? null : readsProject ? keys.everything : keys.install;
-  return { parts, report, reused, unchanged, readsProject };
+  mentions.look(Buffer.from(JSON.stringify(parts)));
+  const isAlone = report?.connected === false && request.sandboxes.can.networkIsolation && !readsProject && !mentions.found;
+  return { parts, report, reused, unchanged, readsProject, isAlone };
 }
 
 /** null: it left none that can be understood. */

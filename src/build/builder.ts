@@ -93,6 +93,8 @@ export interface BuildReport {
   readonly steps: readonly StepReport[];
   /** Installed packages that ran scripts of their own. */
   readonly installScripts: readonly string[];
+  /** The steps opened connections, or nobody knows. */
+  readonly connected: boolean;
 }
 
 export interface StepReport {

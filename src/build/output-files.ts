@@ -5,12 +5,14 @@
  */
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { lstat, open, readdir, readlink } from "node:fs/promises";
+import { lstat, open, readdir, readlink, type FileHandle } from "node:fs/promises";
 import { join, posix } from "node:path";
+import type { Readable } from "node:stream";
 import type { BlobTarget } from "../blobs/blob-store.ts";
 import { errnoOf, MayflyError } from "../errors.ts";
 import type { FileRef, SourceTree } from "../model.ts";
 import { guestPaths } from "./builder.ts";
+import type { Mentions } from "./whole-build.ts";
 
 export type Entry =
   | { readonly kind: "directory" }
@@ -36,8 +38,11 @@ const smallBytesMax = 4 * 1024 * 1024;
 const isLink = (mode: number): boolean => (mode & 0o170000) === 0o120000;
 const fileMode = (mode: number): number => ((mode & 0o111) === 0 ? 0o100644 : 0o100755);
 
-/** A directory on this machine that nobody writes to any more. */
-export function openDirectory(root: string, blobs: BlobTarget): FilePlace {
+/**
+ * A directory on this machine that nobody writes to any more.
+ * @param mentions looks at whatever is stored
+ */
+export function openDirectory(root: string, blobs: BlobTarget, mentions?: Mentions): FilePlace {
   return {
     async entry(path) {
       let stats;
@@ -64,11 +69,22 @@ export function openDirectory(root: string, blobs: BlobTarget): FilePlace {
     async store(path) {
       await using file = await openFile(join(root, path));
       const { size, mode } = await file.stat();
-      const bytes = size <= smallBytesMax ? await file.readFile() : file.createReadStream({ autoClose: false });
+      const bytes = size <= smallBytesMax ? await file.readFile() : file.createReadStream({ autoClose: false, start: 0 });
+      if (mentions !== undefined && !mentions.found) await lookAt(mentions, bytes, file);
       const info = await blobs.put(bytes);
       return { digest: info.digest, size: info.size, mode: fileMode(mode) };
     },
   };
+}
+
+async function lookAt(mentions: Mentions, bytes: Buffer | Readable, file: FileHandle): Promise<void> {
+  if (bytes instanceof Uint8Array) return mentions.look(bytes);
+  const part = Buffer.alloc(smallBytesMax);
+  for (let start = 0; ; start += part.length - mentions.overlap) {
+    const { bytesRead } = await file.read(part, 0, part.length, start);
+    mentions.look(part.subarray(0, bytesRead));
+    if (bytesRead < part.length) return;
+  }
 }
 
 /** Never a link, a pipe or a device, whatever was there a moment ago. */

@@ -13,6 +13,7 @@ import type { Config } from "../config.ts";
 import type { Digest, FunctionSpec, Output, SourceTree } from "../model.ts";
 import { builderDigest } from "./builder-digest.ts";
 import type { BuildReport, BuildStep, EarlierStep, PlannedJob, StepReport, StepTrace } from "./builder.ts";
+import type { WholeBuild } from "./whole-build.ts";
 
 /** What a build leaves for the next one. A blob, as JSON. */
 export interface BuildRecord {
@@ -25,6 +26,8 @@ export interface BuildRecord {
   readonly sourceDigest: Digest;
   /** By {@link keyOfStep}. */
   readonly entries: Readonly<Record<Digest, RecordEntry>>;
+  /** Of a build that ran commands of the project. */
+  readonly whole?: WholeBuild;
 }
 
 export interface RecordEntry extends StepTrace {
@@ -219,9 +222,8 @@ export interface RecordFacts {
   readonly unchanged: ReadonlySet<string>;
 }
 
-/** null: nothing of this build can be re-used. */
-export function makeRecord(facts: RecordFacts): BuildRecord | null {
-  const { keys, job, sourceDigest, reused, report, outputs, functions } = facts;
+export function makeRecord(facts: RecordFacts): BuildRecord {
+  const { keys, installReadsProject, sourceDigest, job, reused, report, outputs, functions } = facts;
   const entries: [Digest, RecordEntry][] = [];
   for (const [index, step] of job.steps.entries()) {
     const kept = reused.get(step);
@@ -237,7 +239,7 @@ export function makeRecord(facts: RecordFacts): BuildRecord | null {
     if (fingerprint === null && !trace.inputs.every((path) => facts.unchanged.has(path))) continue;
     entries.push([keyOfStep(step), { ...trace, fingerprint, outputs: { [step.output]: output }, functions: [spec] }]);
   }
-  return { version: 1, keys, installReadsProject: facts.installReadsProject, sourceDigest, entries: Object.fromEntries(entries) };
+  return { version: 1, keys, installReadsProject, sourceDigest, entries: Object.fromEntries(entries) };
 }
 
 /** Whether packages were installed that run scripts of their own, of which nobody knows what they read. */
@@ -306,9 +308,9 @@ export async function storeRecord(record: BuildRecord, blobs: BlobStore): Promis
 /** Of a worker's report; hostile. null: it cannot be understood, and nothing is re-used. */
 export function parseReport(text: string): BuildReport | null {
   try {
-    const { steps, installScripts } = JSON.parse(text) as Readonly<Record<string, unknown>>;
+    const { steps, installScripts, connected } = JSON.parse(text) as Readonly<Record<string, unknown>>;
     if (!Array.isArray(steps) || !isStrings(installScripts)) return null;
-    return { steps: steps.map((step) => parseStep(recordOf(step))), installScripts };
+    return { steps: steps.map((step) => parseStep(recordOf(step))), installScripts, connected: connected !== false };
   } catch {
     return null;
   }

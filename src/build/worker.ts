@@ -105,14 +105,17 @@ async function work(job: BuildJob, repository: string, reportPath: string): Prom
     await installAll(job.installs, repository);
     installScripts.push(...(await findInstallScripts(repository)));
   }
+  const { countConnections } = await import("./whole-build.ts");
+  const before = countConnections();
   const results = await runSteps(context, reused, earlier);
+  const connected = before === null || countConnections() !== before;
   await writeConfig(context, results);
   const fingerprints = job.runsCommands ? new (await import("./fingerprint.ts")).Fingerprints(repository) : null;
   const steps = results.map(({ ms, result, isReused }): StepReport => {
     const trace = result.trace ?? null;
     return { ms, trace, fingerprint: trace === null ? null : (fingerprints?.of(trace) ?? null), reused: isReused };
   });
-  await writeFile(reportPath, JSON.stringify({ steps, installScripts } satisfies BuildReport));
+  await writeFile(reportPath, JSON.stringify({ steps, installScripts, connected } satisfies BuildReport));
 }
 
 interface DoneStep {

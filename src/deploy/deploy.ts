@@ -175,7 +175,9 @@ async function summarize(
   begin: number,
 ): Promise<BuildSummary> {
   const functions = Object.keys(result.functions).length;
-  const cached = entrypoints.filter((entrypoint) => entrypoint.reused).length;
+  const reused = entrypoints.filter((entrypoint) => entrypoint.reused).length;
+  // An entrypoint may be many Functions.
+  const cached = reused > 0 && reused === entrypoints.length ? functions : reused;
   const report = entrypoints.length === 0 ? {} : { reportDigest: (await output.put(JSON.stringify(entrypoints))).digest };
   return { functions, built: Math.max(0, functions - cached), cached: Math.min(functions, cached), ms: clock.now() - begin, ...report };
 }
