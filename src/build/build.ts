@@ -20,6 +20,7 @@ import type { BuildJob, BuildMessage, BuildReport, BuildStep, PackageManager, Pl
 import { npm } from "./install-plan.ts";
 import type { CompileCache } from "./compile-cache.ts";
 import { LogLines } from "./log-lines.ts";
+import { Mentions } from "./mentions.ts";
 import { openDirectory, openTree, OutputFiles, type FilePlace } from "./output-files.ts";
 import { readOutput } from "./output.ts";
 import type { OutputParts } from "./output.ts";
@@ -40,7 +41,7 @@ import { isRealDirectory, watchDisk } from "./scratch.ts";
 import { writeSource } from "./source.ts";
 import type { BuildStandby } from "./standby.ts";
 import type { Toolchains } from "./toolchain.ts";
-import { isStored, keyOfWhole, Mentions } from "./whole-build.ts";
+import { isStored, keyOfWhole } from "./whole-build.ts";
 
 export interface BuildRequest {
   readonly plan: Plan;

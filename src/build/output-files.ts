@@ -12,7 +12,7 @@ import type { BlobTarget } from "../blobs/blob-store.ts";
 import { errnoOf, MayflyError } from "../errors.ts";
 import type { FileRef, SourceTree } from "../model.ts";
 import { guestPaths } from "./builder.ts";
-import type { Mentions } from "./whole-build.ts";
+import type { Mentions } from "./mentions.ts";
 
 export type Entry =
   | { readonly kind: "directory" }

@@ -5,9 +5,8 @@
  * Invariant: in doubt it is built. What is left to differ is the clock, and chance.
  */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { BlobStore } from "../blobs/blob-store.ts";
-import type { Deployment, Digest, EntrypointReport } from "../model.ts";
+import type { Digest, EntrypointReport } from "../model.ts";
 import type { OutputParts } from "./output.ts";
 
 /** What such a build leaves. */
@@ -23,7 +22,7 @@ export interface WholeBuild {
  * @param systemEnv the platform's own variables: commands may have read all of them
  */
 export function keyOfWhole(everything: Digest, systemEnv: Readonly<Record<string, string>>): Digest {
-  // This one always differs; see Mentions.
+  // This one always differs; see mentions.ts.
   const variables = Object.entries(systemEnv).filter(([name]) => name !== "VERCEL_DEPLOYMENT_ID");
   return createHash("sha256")
     .update(JSON.stringify([everything, variables.toSorted(([a], [b]) => (a < b ? -1 : 1))]))
@@ -39,43 +38,4 @@ export async function isStored({ parts }: WholeBuild, blobs: Pick<BlobStore, "ha
   }
   for (const digest of digests) if (!(await blobs.has(digest))) return false;
   return true;
-}
-
-/** Looks in all that a build has made for the names of its deployment. */
-export class Mentions {
-  readonly #words: readonly Buffer[];
-  found = false;
-
-  constructor({ id, host }: Pick<Deployment, "id" | "host">) {
-    this.#words = [id, host].map((word) => Buffer.from(word));
-  }
-
-  /** @param bytes all of a file, or parts of it in turn, each with the {@link overlap} last bytes of the one before */
-  look(bytes: Uint8Array): void {
-    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.found ||= this.#words.some((word) => buffer.includes(word));
-  }
-
-  get overlap(): number {
-    return Math.max(...this.#words.map((word) => word.length)) - 1;
-  }
-}
-
-/** Connections and datagrams that this sandbox has begun, also to itself; null: not known. Runs inside of it. */
-export function countConnections(): number | null {
-  try {
-    const counters = readFileSync("/proc/net/snmp", "utf8") + readFileSync("/proc/net/snmp6", "utf8");
-    const table = (name: string): Record<string, number> => {
-      const [names, values] = counters
-        .split("\n")
-        .filter((line) => line.startsWith(`${name}: `))
-        .map((line) => line.split(" ").slice(1));
-      return Object.fromEntries(names!.map((column, index) => [column, Number(values![index])]));
-    };
-    const datagrams6 = /^Udp6OutDatagrams\s+(\d+)$/m.exec(counters)?.[1];
-    const count = table("Tcp")["ActiveOpens"]! + table("Udp")["OutDatagrams"]! + Number(datagrams6);
-    return Number.isSafeInteger(count) ? count : null;
-  } catch {
-    return null;
-  }
 }

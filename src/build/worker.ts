@@ -18,6 +18,7 @@ import { format } from "node:util";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
 import { outputDirectory } from "./builder.ts";
+import { countConnections } from "./connections.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, EarlierStep, SiteSettings, StepReport } from "./builder.ts";
 import { exampleFiles, exampleJob } from "./example.ts";
 import { mergeStepRoutes } from "./routes.ts";
@@ -105,7 +106,6 @@ async function work(job: BuildJob, repository: string, reportPath: string): Prom
     await installAll(job.installs, repository);
     installScripts.push(...(await findInstallScripts(repository)));
   }
-  const { countConnections } = await import("./whole-build.ts");
   const before = countConnections();
   const results = await runSteps(context, reused, earlier);
   const connected = before === null || countConnections() !== before;
