@@ -1,6 +1,6 @@
 /** The rules of the house that a machine can check: who imports whom, where settings are read, what the docs promise. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { it } from "node:test";
 import { pages } from "../docs/pages.ts";
@@ -160,6 +160,15 @@ it("the pages of docs/ that are made from the code are what it says (npm run fix
   for (const [name, page] of Object.entries(pages)) {
     assert.ok(readFileSync(join(root, "docs", name), "utf8") === (await page()), `docs/${name} is out of date: npm run fix`);
   }
+});
+
+it("the tests that the documents promise are there", () => {
+  const promised = ["SPECIFICATION.md", "docs/security.md"].flatMap((name) =>
+    [...readFileSync(join(root, name), "utf8").matchAll(/`((?:src|test)\/[^`]+?\.ts)`/g)].map((match) => match[1]!),
+  );
+  assert.ok(promised.length > 100, `${promised.length} are promised`);
+  const absent = new Set(promised.filter((path) => !path.includes("*") && !existsSync(join(root, path))));
+  assert.deepEqual([...absent], []);
 });
 
 it("every error code is used somewhere", () => {

@@ -207,6 +207,15 @@ test("10,000 static files are planned fast", async () => {
   assert.ok(performance.now() - started < 3000);
 });
 
+test("more files in api/ than can be compared with each other are refused at once", async () => {
+  const files = (count: number): Files => Object.fromEntries(Array.from({ length: count }, (_, index) => [`api/${index}.js`, ""]));
+  await assert.rejects(bed.plan(files(20_000)), { code: "BUILD_FAILED", message: /20000 files in api\// });
+  await assert.rejects(bed.plan({ ...files(100), ...Object.fromEntries(Array.from({ length: 30_000 }, (_, at) => [`${at}.txt`, ""])) }), {
+    code: "BUILD_FAILED",
+    message: /30000 at the top/,
+  });
+});
+
 test("cleanUrls: pages lose their extension, patterns are case-sensitive", async () => {
   const plan = await bed.plan({ "vercel.json": json({ cleanUrls: true }), "about.html": "", "index.html": "" });
   assert.deepEqual(Object.keys(plan.outputs).sort(), ["about", "index"]);
@@ -253,6 +262,28 @@ const refusals: readonly (readonly [name: string, files: Files, code: string, me
     "INVALID_VERCEL_JSON",
     /memory/,
   ],
+  ...[
+    "{a,b}".repeat(40),
+    "{1..9000000}",
+    "{a..z}{a..z}",
+    `*a`.repeat(30),
+    "+(a|aa)".repeat(9),
+    "@(a|b)".repeat(30),
+    "**/a/".repeat(20),
+  ].flatMap((glob): [string, Files, string, RegExp][] => [
+    [
+      `functions by a glob that takes for ever: ${glob.slice(0, 20)}`,
+      { "vercel.json": json({ functions: { [`api/${glob}.js`]: { memory: 256 } } }), [`api/${"a".repeat(200)}.js`]: "" },
+      "INVALID_VERCEL_JSON",
+      /"functions" → "api\/.*(alternatives|stars|group|\*\*)/,
+    ],
+    [
+      `builds by a glob that takes for ever: ${glob.slice(0, 20)}`,
+      { "vercel.json": json({ builds: [{ src: `api/${glob}.js`, use: "@vercel/node" }] }), [`api/${"a".repeat(200)}.js`]: "" },
+      "INVALID_VERCEL_JSON",
+      /"builds\[0\]\.src"/,
+    ],
+  ]),
   ["a language without builder", { "api/a.rb": "" }, "BUILDER_NOT_FOUND", /api\/a\.rb/],
   [
     "a builder that is no package",

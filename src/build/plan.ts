@@ -274,6 +274,9 @@ async function detect(facts: {
   return { builders, routes: routes as readonly Route[], warnings: result.warnings.map((warning) => warning.message) };
 }
 
+/** Some seconds of the control plane's time: 1,500 files in `api/`. */
+const comparisonsMax = 2_250_000;
+
 /**
  * Detection compares every `api/` file with every file: with 10,000 static ones that is too long for a process that also
  * serves. These are the files that its answer can depend on.
@@ -289,6 +292,13 @@ function filesThatDecide(files: readonly string[], outputDirectory: string | nul
       if (!seen.has(prefix)) kept.push(path);
       seen.add(prefix);
     }
+  }
+  const inApi = kept.filter((path) => path.startsWith("api/")).length;
+  if (inApi * kept.length > comparisonsMax) {
+    throw new MayflyError(
+      "BUILD_FAILED",
+      `There are ${inApi} files in api/ and ${kept.length - inApi} at the top of the source: too many to compare each with each. Put what is no Function elsewhere, and static files in a directory.`,
+    );
   }
   return kept;
 }

@@ -6,10 +6,14 @@ import { getTransformedRoutes } from "@vercel/routing-utils";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { ProjectSettings, Route } from "../model.ts";
 import type { SiteSettings } from "./builder.ts";
+import { whyNoGlob } from "./glob.ts";
 import { checkSite } from "./output-config.ts";
 
 /** Largest vercel.json in bytes. */
 export const vercelJsonBytesMax = 1024 * 1024;
+/** Entries, as Vercel allows. */
+const functionsMax = 50;
+const buildsMax = 128;
 
 /** One entry of `functions`. */
 export interface FunctionEntry {
@@ -215,7 +219,11 @@ function parseFunctions(value: Json): Readonly<Record<string, FunctionEntry>> {
     runtime: (entry) => typeof entry === "string",
     regions: isStrings,
   };
-  for (const [glob, entry] of Object.entries(functions)) {
+  const entries = Object.entries(functions);
+  if (entries.length > functionsMax) throw invalid(`: "functions" has ${entries.length} globs; at most ${functionsMax} are allowed`);
+  for (const [glob, entry] of entries) {
+    const why = whyNoGlob(glob);
+    if (why !== null) throw invalid(`: "functions" → ${JSON.stringify(glob.slice(0, 200))} ${why}`);
     if (!isObject(entry)) throw invalid(`: "functions" → "${glob}" must be an object`);
     for (const [name, setting] of Object.entries(entry)) {
       if (types[name]?.(setting) === false) {
@@ -232,11 +240,14 @@ function parseBuilds(value: Json): readonly BuildEntry[] {
   const builds = value["builds"];
   if (builds === undefined) return [];
   if (!Array.isArray(builds)) throw invalid(': "builds" must be an array');
+  if (builds.length > buildsMax) throw invalid(`: "builds" has ${builds.length} entries; at most ${buildsMax} are allowed`);
   return builds.map((build: unknown, index) => {
     if (!isObject(build) || typeof build["use"] !== "string") throw invalid(`: "builds[${index}].use" must be a string`);
     const src = build["src"] ?? "package.json";
     const config = build["config"] ?? {};
     if (typeof src !== "string" || !isObject(config)) throw invalid(`: "builds[${index}]" must be {"src": "…", "use": "…", "config": {…}}`);
+    const why = whyNoGlob(src);
+    if (why !== null) throw invalid(`: "builds[${index}].src" ${JSON.stringify(src.slice(0, 200))} ${why}`);
     return { src: src.replace(/^\.?\//, ""), use: build["use"], config };
   });
 }
