@@ -7,6 +7,7 @@
 import { Readable } from "node:stream";
 import { newRequestId } from "../names.ts";
 import type { AnsweredBy } from "../model.ts";
+import { HeldBody } from "./held-body.ts";
 import type { Address } from "./host.ts";
 import type { PreparedHead } from "./prepared-head.ts";
 
@@ -121,6 +122,7 @@ export class Exchange {
   /** The body passes through it. */
   #encoder: BodyEncoder | null = null;
   #lastWritten = false;
+  #held: HeldBody | null = null;
   #onDrain: (() => void) | null = null;
   #onGone: (() => void)[] | null = null;
 
@@ -186,8 +188,18 @@ export class Exchange {
 
   /** Reads the body, once. The sink may be called before this returns. */
   readBody(sink: BodySink): void {
+    if (this.#held !== null) return this.#held.release(sink);
     this.acceptBody();
     this.#channel.readBody(sink);
+  }
+
+  /** Reads the body ahead: {@link readBody} still gets all of it. The same one when asked again. */
+  holdBody(bytesMax: number): HeldBody {
+    if (this.#held === null) {
+      this.acceptBody();
+      this.#held = new HeldBody(this.#channel, bytesMax);
+    }
+    return this.#held;
   }
 
   pauseBody(): void {

@@ -94,7 +94,7 @@ class Journey {
     const forward = new Forward({ ...parts, functions });
     this.#cache = new EdgeCache({ ...parts, functions, store: parts.cache, forward });
     this.#prerenders = new Prerenders({ ...parts, cache: this.#cache, forward });
-    this.#middleware = new Middleware({ functions });
+    this.#middleware = new Middleware({ ...parts, functions });
     this.#origins = new Origins(parts.config);
     this.#images = new Images({
       ...parts,

@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
-import type { AddressInfo } from "node:net";
+import { connect, type AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import { test } from "node:test";
+import { PassThrough, Readable } from "node:stream";
+import { describe, test } from "node:test";
 import { MayflyError } from "../errors.ts";
 import { answer, ask, openTestbed, type FakeFunction, type SiteParts } from "./testbed.ts";
 
@@ -30,8 +31,8 @@ const says = (...headers: string[]) => answer("not for clients", { headers });
 
 test("next: headers go to the client and to the Function, the body to the Function", async () => {
   const seen: unknown[] = [];
-  const mw: FakeFunction = ({ method, url, body }) => {
-    seen.push([method, url, body]);
+  const mw: FakeFunction = async ({ method, url, body }) => {
+    seen.push([method, url, body === null ? null : await text(body)]);
     return says(
       "x-middleware-next",
       "1",
@@ -57,7 +58,7 @@ test("next: headers go to the client and to the Function, the body to the Functi
   assert.equal(response.headers["x-from"], "echo");
   assert.equal(response.headers["x-middleware-next"], undefined);
   assert.match(String(response.headers["server-timing"]), /middleware;dur=/);
-  assert.deepEqual(seen, [["POST", "/echo?q=1", null]]);
+  assert.deepEqual(seen, [["POST", "/echo?q=1", "the body"]]);
   const page = await ask(bed, "a.localhost", "/page.html");
   assert.deepEqual([page.body, page.headers["x-from-mw"], page.headers["content-type"]], ["page", "yes", "text/html; charset=utf-8"]);
   assert.deepEqual(page.headers["set-cookie"], ["a=1", "b=2"]);
@@ -162,4 +163,74 @@ test("rewrite to another origin: a proxy, with the request's changes", async () 
     origin.close();
     origin.closeAllConnections();
   }
+});
+
+describe("a request's body", () => {
+  const settings = {
+    MAYFLY_MIDDLEWARE_BODY_BYTES_MAX: "1000",
+    MAYFLY_MIDDLEWARE_BODIES_BYTES_MAX: "2500",
+    MAYFLY_MIDDLEWARE_BODY_MS_MAX: "300",
+  };
+  /** Reads nothing of it, all of it, or waits. */
+  const reading = (seen: (string | null)[], before: Promise<void> = Promise.resolve()): FakeFunction => {
+    return async ({ url, body }) => {
+      const read = url.includes("unread") || body === null ? null : await text(body);
+      seen.push(read);
+      await before;
+      return read === "stop" ? answer("stopped", { status: 403 }) : says("x-middleware-next", "1");
+    };
+  };
+
+  test("is seen by middleware when it is small, whatever becomes of it, and answered with whole", async () => {
+    const seen: (string | null)[] = [];
+    await using bed = await openTestbed({ a: site(reading(seen)) }, settings);
+    const bodyOf = async (path: string, body: string | Readable) =>
+      JSON.parse((await ask(bed, "a.localhost", path, { method: "POST", body })).body).body as string;
+    assert.equal(await bodyOf("/echo", "small"), "small");
+    assert.equal(await bodyOf("/echo?unread", "small"), "small");
+    assert.equal(await bodyOf("/echo", Readable.from(["in ", "chunks"])), "in chunks");
+    const large = "x".repeat(50_000);
+    assert.equal(await bodyOf("/echo", large), large);
+    assert.equal(await bodyOf("/echo", Readable.from([large, large])), large + large);
+    assert.deepEqual(seen, ["small", null, "in chunks", null, null]);
+    const stopped = await ask(bed, "a.localhost", "/echo", { method: "POST", body: "stop" });
+    assert.deepEqual([stopped.status, stopped.body], [403, "stopped"]);
+  });
+
+  test("that comes slowly and says no length does not hold the request", async () => {
+    const seen: (string | null)[] = [];
+    await using bed = await openTestbed({ a: site(reading(seen)) }, settings);
+    const slow = new PassThrough();
+    slow.write("one ");
+    const asked = ask(bed, "a.localhost", "/echo", { method: "POST", body: slow });
+    while (seen.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    slow.end("two");
+    assert.equal(JSON.parse((await asked).body).body, "one two");
+    assert.deepEqual(seen, [null]);
+  });
+
+  test("is held within bounds: beyond them the request is refused, and none passes unseen", async () => {
+    const seen: (string | null)[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    await using bed = await openTestbed({ a: site(reading(seen, promise)) }, settings);
+    const post = () => ask(bed, "a.localhost", "/echo", { method: "POST", body: "y".repeat(1000) });
+    const held = [post(), post()];
+    while (seen.length < 2) await new Promise((wait) => setTimeout(wait, 20));
+    const third = await post();
+    assert.deepEqual([third.status, third.headers["x-vercel-error"]], [503, "FUNCTION_UNAVAILABLE"]);
+    resolve();
+    for (const response of await Promise.all(held)) assert.equal(response.status, 200);
+    assert.equal((await post()).status, 200);
+  });
+
+  test("whose client leaves in the middle asks no middleware", async () => {
+    const seen: (string | null)[] = [];
+    await using bed = await openTestbed({ a: site(reading(seen)) }, settings);
+    const socket = connect(bed.port, "127.0.0.1");
+    socket.write("POST /echo HTTP/1.1\r\nhost: a.localhost\r\ncontent-length: 100\r\n\r\nhalf");
+    setTimeout(() => socket.destroy(), 50);
+    await once(socket, "close");
+    assert.equal((await ask(bed, "a.localhost", "/echo", { method: "POST", body: "next" })).status, 200);
+    assert.deepEqual(seen, ["next"]);
+  });
 });

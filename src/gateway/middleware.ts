@@ -1,10 +1,12 @@
 /**
- * Asks a deployment's middleware about a request, before anything answers it. It sees the request without its body, which
- * goes to whoever answers. Its response is either the answer, or says with `x-middleware-…` headers how the request goes
+ * Asks a deployment's middleware about a request, before anything answers it. It sees the request, with its body when that
+ * is small and there in time; whoever answers gets the body all the same. Its response is either the answer, or says with `x-middleware-…` headers how the request goes
  * on: that is read here, and nothing of it reaches a client.
  */
+import type { Clock } from "../clock.ts";
+import type { Config } from "../config.ts";
 import { MayflyError, type ErrorCode } from "../errors.ts";
-import type { Functions, ResponseHead } from "../functions/functions.ts";
+import type { BodySource, Functions, ResponseHead } from "../functions/functions.ts";
 import type { Manifest } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
 import { clientHeaders, functionHeaders, type FunctionAnswer } from "./forward.ts";
@@ -19,18 +21,66 @@ export type Verdict =
   | { readonly kind: "go"; readonly effect: MiddlewareEffect }
   | { readonly kind: "proxy"; readonly url: string; readonly effect: MiddlewareEffect };
 
+export interface MiddlewareParts {
+  readonly functions: Pick<Functions, "invoke">;
+  readonly clock: Clock;
+  readonly config: Pick<Config, "middlewareBodyBytesMax" | "middlewareBodiesBytesMax" | "middlewareBodyMsMax">;
+}
+
 export class Middleware {
   readonly #functions: Pick<Functions, "invoke">;
+  readonly #clock: Clock;
+  readonly #config: MiddlewareParts["config"];
+  /** Of bodies that are, or may be, held for middleware. */
+  #heldBytes = 0;
 
-  constructor(parts: { readonly functions: Pick<Functions, "invoke"> }) {
+  constructor(parts: MiddlewareParts) {
     this.#functions = parts.functions;
+    this.#clock = parts.clock;
+    this.#config = parts.config;
   }
 
   /** @throws MayflyError MIDDLEWARE_INVOCATION_FAILED, MIDDLEWARE_INVOCATION_TIMEOUT, or that it cannot be started now */
-  ask(exchange: Exchange, manifest: Manifest, halt: Halt): Promise<Verdict> {
+  async ask(exchange: Exchange, manifest: Manifest, halt: Halt): Promise<Verdict> {
+    const bytes = this.#bytesToHold(exchange);
+    if (bytes === 0) return this.#ask(exchange, manifest, halt, null);
+    if (this.#heldBytes + bytes > this.#config.middlewareBodiesBytesMax) {
+      // Without it the middleware might let pass what it is there to stop.
+      throw new MayflyError("FUNCTION_UNAVAILABLE", "Too many request bodies are held for middleware.", { details: { retryAfterS: 1 } });
+    }
+    this.#heldBytes += bytes;
+    try {
+      const body = await this.#hold(exchange);
+      return exchange.gone ? { kind: "answered" } : await this.#ask(exchange, manifest, halt, body);
+    } finally {
+      this.#heldBytes -= bytes;
+    }
+  }
+
+  /** 0: it has no body, or one that middleware does not see. */
+  #bytesToHold({ hasBody, request }: Exchange): number {
+    const { middlewareBodyBytesMax } = this.#config;
+    const bytes = !hasBody || request.upgrade !== null ? 0 : (request.bodyLength ?? middlewareBodyBytesMax);
+    return bytes > middlewareBodyBytesMax ? 0 : bytes;
+  }
+
+  /** null: it is larger than it may be, or, of a length that is not known, not there in time. */
+  async #hold(exchange: Exchange): Promise<Buffer | null> {
+    const held = exchange.holdBody(this.#config.middlewareBodyBytesMax);
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    // A client may wait for an answer before it sends more; one that has said how much there is sends it.
+    const cancel = exchange.request.bodyLength === null ? this.#clock.after(this.#config.middlewareBodyMsMax, resolve) : () => {};
+    const stay = exchange.onGone(resolve);
+    await Promise.race([held.stopped, late]);
+    cancel();
+    stay();
+    return held.whole;
+  }
+
+  #ask(exchange: Exchange, manifest: Manifest, halt: Halt, body: Buffer | null): Promise<Verdict> {
     const spec = manifest.functions[halt.functionId];
     if (spec === undefined) throw new MayflyError("INTERNAL_ERROR", `The manifest names no Function "${halt.functionId}".`);
-    const answer: FunctionAnswer = { ...halt, manifest, matchedPath: `/${halt.path}`, isErrorPage: true };
+    const answer: FunctionAnswer = { ...halt, manifest, matchedPath: `/${halt.path}`, isErrorPage: body === null };
     return new Promise((resolve, reject) => {
       let passes = false;
       let isOver = false;
@@ -46,7 +96,7 @@ export class Middleware {
           method: exchange.method,
           url: halt.url,
           headers: functionHeaders(exchange, answer),
-          body: null,
+          body: body === null ? null : sourceOf(body),
         },
         {
           head: (head) => {
@@ -86,6 +136,17 @@ export class Middleware {
       });
     });
   }
+}
+
+function sourceOf(body: Buffer): BodySource {
+  return {
+    read: (reader) => {
+      reader.onData(body);
+      reader.onEnd();
+    },
+    pause() {},
+    resume() {},
+  };
 }
 
 const failures: Partial<Record<ErrorCode, ErrorCode>> = {
