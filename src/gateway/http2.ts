@@ -1,11 +1,13 @@
 /**
  * HTTP/2 on one TLS connection, framed by Node's own engine. Many requests at once, each an {@link Exchange}; what a client
- * may hold or ask for is bounded: streams, header lists, resets, pings, settings, silence.
+ * may hold or ask for is bounded: streams, header lists, resets, pings, settings, silence. A WebSocket is a stream, too
+ * (RFC 8441): whoever answers sees the upgrade that it would be in HTTP/1.1.
  */
+import { randomBytes } from "node:crypto";
 import { constants, performServerHandshake, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import { MayflyError } from "../errors.ts";
-import { Exchange, type BodySink, type Channel } from "./exchange.ts";
+import { Exchange, type BodySink, type Channel, type RequestHead } from "./exchange.ts";
 import { headerLines, statusLine } from "./http1-response.ts";
 import type { FrontConnection, FrontHost } from "./front-connection.ts";
 
@@ -38,7 +40,12 @@ export class Http2Connection implements FrontConnection {
     this.#sinceMs = clock.now();
     socket.on("error", () => {});
     const session = performServerHandshake(socket, {
-      settings: { maxConcurrentStreams: streamsMax, maxHeaderListSize: config.headersBytesMax, enablePush: false },
+      settings: {
+        maxConcurrentStreams: streamsMax,
+        maxHeaderListSize: config.headersBytesMax,
+        enablePush: false,
+        enableConnectProtocol: true,
+      },
       // Pseudo headers count too.
       maxHeaderListPairs: config.headersMax + 6,
       maxSendHeaderBlockLength: 1_048_576,
@@ -96,7 +103,7 @@ export class Http2Connection implements FrontConnection {
       stream.close(constants.NGHTTP2_PROTOCOL_ERROR);
       return;
     }
-    const channel = new StreamChannel(stream, this.#host, request.method, request.bodyLength === 0);
+    const channel = new StreamChannel(stream, this.#host, request, request.bodyLength === 0);
     this.#streams.add(channel);
     stream.once("close", () => {
       this.#streams.delete(channel);
@@ -120,6 +127,8 @@ export class Http2Connection implements FrontConnection {
       const value = raw[index + 1]!;
       if (name.startsWith(":")) pseudo[name] = value;
       else if (name === "host") host = value;
+      // Of the handshake in HTTP/1.1 only.
+      else if (name === "sec-websocket-key") continue;
       // Crumbs become one header again (RFC 9113 §8.2.3).
       else if (name === "cookie") cookie = cookie === null ? value : `${cookie}; ${value}`;
       else {
@@ -128,7 +137,16 @@ export class Http2Connection implements FrontConnection {
         else if (name === "expect") expectsContinue = value.toLowerCase() === "100-continue";
       }
     }
-    const { ":method": method, ":path": target, ":authority": authority } = pseudo;
+    const { ":path": target, ":authority": authority, ":protocol": protocol } = pseudo;
+    let { ":method": method } = pseudo;
+    if (protocol !== undefined) {
+      // RFC 8441: what is an upgrade in HTTP/1.1.
+      if (method !== "CONNECT" || protocol !== "websocket" || ended) return null;
+      method = "GET";
+      length = 0;
+      // In HTTP/2 there is none; a server of HTTP/1.1 answers it, and nobody reads that answer.
+      headers.push("sec-websocket-key", randomBytes(16).toString("base64"));
+    } else if (method === "CONNECT") return null;
     const named = authority ?? host;
     if (method === undefined || target === undefined || named === undefined || named === null) return null;
     if (host !== null && authority !== undefined && host.toLowerCase() !== authority.toLowerCase()) return null;
@@ -145,7 +163,7 @@ export class Http2Connection implements FrontConnection {
       remoteAddress: (this.#socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, ""),
       bodyLength: ended ? 0 : length,
       expectsContinue: expectsContinue && !ended,
-      upgrade: null,
+      upgrade: protocol ?? null,
     };
   }
 
@@ -165,6 +183,8 @@ class StreamChannel implements Channel {
   readonly #stream: ServerHttp2Stream;
   readonly #host: FrontHost;
   readonly #method: string;
+  /** It asks for, or has become, a tunnel to a Function. */
+  readonly #isTunnel: boolean;
   #sink: BodySink | null = null;
   #bodyDone: boolean;
   #bodyPaused = false;
@@ -176,10 +196,11 @@ class StreamChannel implements Channel {
   #headWritten = false;
   #withoutBody = false;
 
-  constructor(stream: ServerHttp2Stream, host: FrontHost, method: string, bodyDone: boolean) {
+  constructor(stream: ServerHttp2Stream, host: FrontHost, request: Pick<RequestHead, "method" | "upgrade">, bodyDone: boolean) {
     this.#stream = stream;
     this.#host = host;
-    this.#method = method;
+    this.#method = request.method;
+    this.#isTunnel = request.upgrade !== null;
     this.#bodyDone = bodyDone;
     this.#sinceMs = host.clock.now();
     stream.on("drain", () => {
@@ -191,7 +212,7 @@ class StreamChannel implements Channel {
   check(nowMs: number): void {
     const { config } = this.#host;
     const waitedMs = nowMs - this.#sinceMs;
-    const readsBody = this.#sink !== null && !this.#bodyDone && !this.#bodyPaused;
+    const readsBody = !this.#isTunnel && this.#sink !== null && !this.#bodyDone && !this.#bodyPaused;
     if (readsBody && !this.#ended && waitedMs >= config.bodyIdleMsMax) this.abort();
     else if ((this.#stalled || this.#ended) && waitedMs >= config.writeStallMsMax) this.abort();
   }
@@ -248,13 +269,16 @@ class StreamChannel implements Channel {
 
   head(status: number, flat: readonly string[]): void {
     if (this.#head !== null) throw new Error("The response has begun already.");
-    statusLine(status);
+    if (status === 101) {
+      if (!this.#isTunnel) throw new TypeError("The client did not ask for another protocol.");
+      this.#bodyDone = false;
+    } else statusLine(status);
     const { contentLength } = headerLines(flat);
     const headers = Object.create(null) as Record<string, string | string[]>;
     for (let index = 0; index + 1 < flat.length; index += 2) {
       const name = flat[index]!;
       // What belongs to a connection has no place in HTTP/2 (RFC 9113 §8.2.2).
-      if (perConnection.has(name)) continue;
+      if (perConnection.has(name) || name === "sec-websocket-accept") continue;
       const value = flat[index + 1]!;
       const known = headers[name];
       headers[name] = known === undefined ? value : Array.isArray(known) ? [...known, value] : joined(name, known, value);
@@ -262,7 +286,7 @@ class StreamChannel implements Channel {
     this.#withoutBody = this.#method === "HEAD" || status === 204 || status === 304;
     if (status === 204) delete headers["content-length"];
     else if (contentLength !== -1) headers["content-length"] = String(contentLength);
-    this.#head = { status, headers };
+    this.#head = { status: this.#isTunnel ? tunnelStatus(status) : status, headers };
   }
 
   flush(): void {
@@ -286,7 +310,7 @@ class StreamChannel implements Channel {
     this.#sinceMs = this.#host.clock.now();
     const body = this.#withoutBody || chunk === undefined || chunk.length === 0 ? undefined : chunk;
     const headers = this.#head?.headers;
-    if (!this.#headWritten && !this.#withoutBody && headers !== undefined && headers["content-length"] === undefined) {
+    if (!this.#headWritten && !this.#withoutBody && !this.#isTunnel && headers !== undefined && headers["content-length"] === undefined) {
       headers["content-length"] = String(body?.length ?? 0);
     }
     this.#writeHead(body === undefined);
@@ -294,7 +318,8 @@ class StreamChannel implements Channel {
     else if (body === undefined) this.#stream.end();
     else this.#stream.end(body);
     // Of a body that nobody reads no more is wanted (RFC 9113 §8.1).
-    if (!this.#bodyDone && this.#sink === null) this.#stream.once("finish", () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
+    if (this.#isTunnel || (!this.#bodyDone && this.#sink === null))
+      this.#stream.once("finish", () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
   }
 
   abort(): void {
@@ -307,6 +332,11 @@ class StreamChannel implements Channel {
     const { status, headers } = this.#head;
     this.#stream.respond({ ...headers, ":status": status }, { endStream: last || this.#withoutBody });
   }
+}
+
+/** Any success would open the tunnel (RFC 8441 §4): an ordinary page does not. */
+function tunnelStatus(status: number): number {
+  return status === 101 ? 200 : status < 300 ? 400 : status;
 }
 
 const perConnection = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"]);

@@ -15,11 +15,12 @@ describe("Edge Functions and middleware", { timeout: 120_000 }, () => {
       const directory = projectDirectory({
         "middleware.ts": `
           export const config = { matcher: ["/private/:path*", "/moved", "/shown", "/headers", "/api/:path*"], runtime: "${runtime}" };
-          export default function middleware(request: Request) {
+          export default async function middleware(request: Request) {
             const { pathname } = new URL(request.url);
             if (pathname.startsWith("/private")) return new Response("keep out", { status: 401 });
             if (pathname === "/moved") return Response.redirect(new URL("/page.html", request.url), 307);
             if (pathname === "/shown") return new Response(null, { headers: { "x-middleware-rewrite": new URL("/page.html", request.url).href } });
+            if (pathname === "/api/edge" && (await request.text()) === "forbidden") return new Response("not that", { status: 403 });
             if (pathname === "/headers") return new Response(null, { headers: { "x-middleware-next": "1", "x-seen": "yes" } });
           }`,
         "page.html": "<h1>page</h1>",
@@ -39,6 +40,8 @@ describe("Edge Functions and middleware", { timeout: 120_000 }, () => {
       assert.deepEqual([passed.text, passed.headers["x-seen"], passed.headers["x-middleware-next"]], ["as it is", "yes", undefined]);
       const edge = await mayfly.fetch(`${url}/api/edge`, { method: "POST", body: "hello" });
       assert.deepEqual(JSON.parse(edge.text), { kind: "string", body: "hello" });
+      const forbidden = await mayfly.fetch(`${url}/api/edge`, { method: "POST", body: "forbidden" });
+      assert.deepEqual([forbidden.status, forbidden.text], [403, "not that"]);
       assert.equal((await mayfly.fetch(`${url}/middleware`)).status, 404, "it has no address of its own");
     });
   }

@@ -3,7 +3,10 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { lookup } from "node:dns";
+import { connect, type ClientHttp2Stream } from "node:http2";
+import { createServer, type AddressInfo } from "node:net";
 import { before, it } from "node:test";
+import { connect as connectTls } from "node:tls";
 import { Agent, WebSocket } from "undici";
 import { projectDirectory, startMayfly } from "../mayfly.ts";
 import type { Mayfly } from "../server.ts";
@@ -38,10 +41,26 @@ const site = {
 
 let mayfly: Mayfly;
 let url: URL;
+let httpsPort = 0;
 before(async () => {
-  mayfly = await startMayfly();
+  httpsPort = await freePort();
+  mayfly = await startMayfly({ flags: ["--https-port", String(httpsPort)] });
   url = new URL(await mayfly.deploy(projectDirectory({ "api/events.js": site["api/events.js"] })));
 });
+
+/** A server that is a Function: WebSockets at /chat. */
+function chat(): string {
+  const { "package.json": packageJson, "server.js": server } = site;
+  return projectDirectory({ "package.json": packageJson, "server.js": server });
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
 
 it("events arrive one by one, as they are written", async () => {
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -55,8 +74,7 @@ it("events arrive one by one, as they are written", async () => {
 });
 
 it("a WebSocket reaches a server that became a Function, and HTTP is answered beside it", async () => {
-  const { "package.json": packageJson, "server.js": server } = site;
-  const address = await mayfly.deploy(projectDirectory({ "package.json": packageJson, "server.js": server }));
+  const address = await mayfly.deploy(chat());
   const dispatcher = new Agent({
     // Whatever DNS says of the host.
     connect: { lookup: (_host, options, done) => lookup("127.0.0.1", options, done) },
@@ -78,4 +96,57 @@ it("a WebSocket reaches a server that became a Function, and HTTP is answered be
   socket.close();
   await once(socket, "close");
   await dispatcher.close();
+});
+
+it("WebSockets and requests share a connection of HTTP/2; what is no WebSocket opens no tunnel", async () => {
+  const { hostname } = new URL(await mayfly.deploy(chat()));
+  const session = connect(`https://${hostname}`, {
+    createConnection: () =>
+      connectTls({ host: "127.0.0.1", port: httpsPort, servername: hostname, rejectUnauthorized: false, ALPNProtocols: ["h2"] }),
+  });
+  await once(session, "remoteSettings");
+  assert.equal(session.remoteSettings.enableConnectProtocol, true);
+  const tunnel = async (host: string, path: string, protocol = "websocket") => {
+    const headers = { ":method": "CONNECT", ":protocol": protocol, ":scheme": "https", ":path": path, ":authority": host };
+    const stream = session.request({ ...headers, "sec-websocket-version": "13" }, { endStream: false });
+    const [response] = await once(stream, "response");
+    return { stream, response };
+  };
+  const mask = (text: string): Buffer => Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]);
+  const heard = async (stream: ClientHttp2Stream, text: string) => {
+    let got = "";
+    while (got.length < text.length + 2) got += String(stream.read() ?? (await once(stream, "readable"), ""));
+    assert.equal(got.slice(2), text);
+  };
+  const sockets = await Promise.all([tunnel(hostname, "/chat?1"), tunnel(hostname, "/chat?2")]);
+  for (const [index, { stream, response }] of sockets.entries()) {
+    assert.deepEqual([response[":status"], response["sec-websocket-accept"], response["content-length"]], [200, undefined, undefined]);
+    await heard(stream, `hello /chat?${index + 1}`);
+    stream.write(mask("over h2"));
+    await heard(stream, "<over h2>");
+  }
+  const page = session.request({ ":path": "/", ":authority": hostname }).setEncoding("utf8");
+  let body = "";
+  for await (const chunk of page) body += String(chunk);
+  assert.equal(body, "http");
+  for (const { stream } of sockets) {
+    stream.write(Buffer.from([0x88, 0x80, 0, 0, 0, 0]));
+    await once(stream.resume(), "close");
+    assert.equal(stream.rstCode, 0);
+  }
+  // Another protocol, and a page that answers as it always does.
+  await assert.rejects(tunnel(hostname, "/chat", "connect-udp"));
+  session.destroy();
+  const plain = connect(`https://${url.hostname}`, {
+    createConnection: () =>
+      connectTls({ host: "127.0.0.1", port: httpsPort, servername: url.hostname, rejectUnauthorized: false, ALPNProtocols: ["h2"] }),
+  });
+  await once(plain, "remoteSettings");
+  const stream = plain.request(
+    { ":method": "CONNECT", ":protocol": "websocket", ":scheme": "https", ":path": "/api/events", ":authority": url.hostname },
+    { endStream: false },
+  );
+  const [response] = await once(stream, "response");
+  assert.equal(response[":status"], 400);
+  plain.destroy();
 });
