@@ -2,19 +2,26 @@
  * A request's body, read ahead for somebody who looks at it before whoever answers does. Invariant: whoever answers gets
  * every byte once, in order, whether the reading ahead came to the end or not.
  */
-import type { BodySink, Channel } from "./exchange.ts";
+import type { BodyReader } from "../functions/functions.ts";
+
+/** What the body comes from: as much of the exchange's channel as counts here. */
+interface BodyChannel {
+  readBody(reader: BodyReader): void;
+  pauseBody(): void;
+  resumeBody(): void;
+}
 
 export class HeldBody {
-  readonly #channel: Channel;
+  readonly #channel: BodyChannel;
   readonly #bytesMax: number;
   #chunks: Buffer[] = [];
   #bytes = 0;
   #end: "open" | "ended" | Error = "open";
   /** Whoever answers; null: nobody yet. */
-  #sink: BodySink | null = null;
+  #sink: BodyReader | null = null;
   readonly #stopped = Promise.withResolvers<void>();
 
-  constructor(channel: Channel, bytesMax: number) {
+  constructor(channel: BodyChannel, bytesMax: number) {
     this.#channel = channel;
     this.#bytesMax = bytesMax;
     channel.readBody({
@@ -35,7 +42,7 @@ export class HeldBody {
   }
 
   /** Hands on what was held, and what is still to come. */
-  release(sink: BodySink): void {
+  release(sink: BodyReader): void {
     const chunks = this.#chunks;
     this.#chunks = [];
     for (const chunk of chunks) sink.onData(chunk);
