@@ -1,6 +1,7 @@
 /** What a second build takes from the first, and above all what it must not. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { readRecord, storeRecord } from "./reuse.ts";
 import { hasRegistry, openTestbed } from "./testbed.ts";
 import type { BuildOptions, Files, Testbed } from "./testbed.ts";
 
@@ -349,4 +350,16 @@ test("a project whose install runs its own scripts is re-used only as a whole", 
   assert.deepEqual(await rebuilt(made, { ...made, "schema.txt": "22" }), ["api/a.js", "api/b.js"]);
   // What an install made is not of the tree, and so is made again.
   assert.deepEqual(await rebuilt(made, made), ["api/b.js"]);
+});
+
+test("a record is read as it was stored", async () => {
+  const { record } = await bed.build({
+    "lib/x.js": "module.exports = 1",
+    "api/a.js": 'require("../lib/x")',
+    "api/b.js": 'require("../lib/x"); require("fs").readdirSync(__dirname)',
+  });
+  const digest = await storeRecord(record!, bed.blobs);
+  assert.deepEqual(await readRecord(digest!, bed.blobs), record);
+  assert.ok(Object.values(record!.entries).every(({ inputs }) => inputs.includes("lib/x.js")));
+  assert.equal(await readRecord((await bed.blobs.put('{"version":1}')).digest, bed.blobs), null);
 });

@@ -289,19 +289,47 @@ function recordOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
 }
 
+/** A record as it is kept: Functions look at the same paths, so each path is there once and lists have its number. */
+interface StoredRecord {
+  readonly version: 2;
+  readonly paths: readonly string[];
+  readonly record: Omit<BuildRecord, "entries">;
+  readonly entries: Readonly<Record<Digest, Omit<RecordEntry, PathList> & Readonly<Record<PathList, readonly number[]>>>>;
+}
+
+type PathList = "inputs" | "absent" | "packages";
+
 /** Reads a record that an earlier build has left; null when it is of another version, or gone. */
 export async function readRecord(digest: Digest, blobs: BlobStore): Promise<BuildRecord | null> {
   try {
-    const record = JSON.parse((await blobs.read(digest)).toString()) as BuildRecord;
-    return record.version === 1 ? record : null;
+    const { version, paths, record, entries } = JSON.parse((await blobs.read(digest)).toString()) as StoredRecord;
+    if (version !== 2) return null;
+    const named = (list: readonly number[]): string[] => list.map((number) => paths[number]!);
+    const whole = Object.entries(entries).map(([key, entry]): [Digest, RecordEntry] => {
+      const { inputs, absent, packages } = entry;
+      return [key, { ...entry, inputs: named(inputs), absent: named(absent), packages: named(packages) }];
+    });
+    return { ...record, entries: Object.fromEntries(whole) };
   } catch {
     return null;
   }
 }
 
 /** @returns the blob's digest; null when the record is larger than one may be */
-export async function storeRecord(record: BuildRecord, blobs: BlobStore): Promise<Digest | null> {
-  const text = JSON.stringify(record);
+export async function storeRecord({ entries, ...record }: BuildRecord, blobs: BlobStore): Promise<Digest | null> {
+  const numbers = new Map<string, number>();
+  const numbered = (list: readonly string[]): number[] =>
+    list.map((path) => {
+      const known = numbers.get(path) ?? numbers.size;
+      numbers.set(path, known);
+      return known;
+    });
+  const short = Object.entries(entries).map(([key, entry]) => {
+    const { inputs, absent, packages } = entry;
+    return [key, { ...entry, inputs: numbered(inputs), absent: numbered(absent), packages: numbered(packages) }] as const;
+  });
+  const stored: StoredRecord = { version: 2, paths: [...numbers.keys()], record, entries: Object.fromEntries(short) };
+  const text = JSON.stringify(stored);
   return text.length > recordBytesMax ? null : (await blobs.put(text)).digest;
 }
 

@@ -19,6 +19,8 @@ import type { BuildContext, StepResult } from "./step.ts";
 /** Next.js loads a page's module at its first request; `next build` itself has loaded it to look at its exports. */
 const nextPage = /(?:^|\/)server\/(?:pages|app)\/.+\.js$/;
 
+/** Of the project's build environment: `separate` makes each page of a Next.js project a Function (docs/decisions/016). */
+const groupingVariable = "MAYFLY_NEXT_FUNCTIONS";
 const nextReserveBytes = 25 * 1024 * 1024;
 /** What it adds to the pages and their traced files. */
 const launcherBytesMax = 2 * 1024 * 1024;
@@ -57,7 +59,8 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
   if (isFetched) await restoreBuilderCache(step, context);
   const files = await glob("**", { cwd: work, ignore: ["**/node_modules/**", "**/.git/**", "**/.next/**", "**/.vercel/**"] });
   // How much `@vercel/next` puts into one Function: it keeps its reserve free below this.
-  process.env["MAX_UNCOMPRESSED_LAMBDA_SIZE"] = String(job.bundleBytesMax + nextReserveBytes - launcherBytesMax);
+  const groupBytesMax = process.env[groupingVariable] === "separate" ? 1 : job.bundleBytesMax - launcherBytesMax;
+  process.env["MAX_UNCOMPRESSED_LAMBDA_SIZE"] = String(nextReserveBytes + groupBytesMax);
   const options = {
     files,
     entrypoint: step.entrypoint,
