@@ -17,6 +17,7 @@ import type { NodeFigures } from "./api/endpoint.ts";
 import type { BlobStore } from "./blobs/blob-store.ts";
 import { openDiskBlobs } from "./blobs/disk.ts";
 import { BuildSandbox, buildLimits, mayflyMounts } from "./build/build-sandbox.ts";
+import { warmPlanning } from "./build/plan.ts";
 import { BuildStandby } from "./build/standby.ts";
 import { BuildCaches } from "./build/build-cache.ts";
 import { CompileCache } from "./build/compile-cache.ts";
@@ -357,6 +358,9 @@ export interface ControlPlane {
   close(): Promise<void>;
 }
 
+/** So long after its start a control plane that has nothing to do gets ready for the first deployment. */
+const warmMs = 200;
+
 /** API, deployment journey and builds. Takes up what an earlier control plane left unfinished. */
 export async function openControlPlane(
   { config, port, token }: ControlPlaneOrder,
@@ -407,7 +411,7 @@ export async function openControlPlane(
   const queue = new BuildQueue({
     concurrency: concurrencyHere(config.buildsMax, config.buildMemoryMB),
     waitingMax: config.buildQueueMax,
-    run: (id, signal) => deploy(context, id, signal).finally(() => standby.fill()),
+    run: (id, signal) => deploy(context, id, signal).finally(() => standby.refill()),
     supersede: (id, by) => supersede(context, id, by),
     log,
   });
@@ -433,6 +437,7 @@ export async function openControlPlane(
   await finishRotation(context); // one that was cut off
   const api = await openApi({ context, queue, git, cron, maintenance, figures, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
+  clock.after(warmMs, () => void warmPlanning());
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };
 }

@@ -4,8 +4,8 @@
  * it, so no path of an output can name another file of the machine.
  */
 import { createHash } from "node:crypto";
-import { constants } from "node:fs";
-import { lstat, open, readdir, readlink, type FileHandle } from "node:fs/promises";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readlinkSync, type Stats } from "node:fs";
+import { open, readdir, type FileHandle } from "node:fs/promises";
 import { join, posix } from "node:path";
 import type { Readable } from "node:stream";
 import type { BlobTarget } from "../blobs/blob-store.ts";
@@ -32,6 +32,13 @@ export interface FilePlace {
 
 const linkHopsMax = 32;
 const linkBytesMax = 4096;
+/**
+ * Questions of the disk that one turn asks at once: each takes some microseconds, a trip through the thread pool a hundred.
+ * A turn is short all the same, since this process has other work.
+ */
+const asksAtOnce = 100;
+/** Files that are read at once. */
+const tinyBytesMax = 64 * 1024;
 /** Smaller files are hashed in memory, so that a known one costs no writing. */
 const smallBytesMax = 4 * 1024 * 1024;
 
@@ -43,30 +50,45 @@ const fileMode = (mode: number): number => ((mode & 0o111) === 0 ? 0o100644 : 0o
  * @param mentions looks at whatever is stored
  */
 export function openDirectory(root: string, blobs: BlobTarget, mentions?: Mentions): FilePlace {
+  let asked = 0;
+  const ask = async (): Promise<void> => {
+    if (++asked % asksAtOnce === 0) await new Promise(setImmediate);
+  };
   return {
     async entry(path) {
+      await ask();
       let stats;
       try {
-        stats = await lstat(join(root, path));
+        stats = lstatSync(join(root, path));
       } catch (error) {
         if (["ENOENT", "ENOTDIR", "ENAMETOOLONG"].includes(errnoOf(error) ?? "")) return null;
         throw error;
       }
       if (stats.isDirectory()) return { kind: "directory" };
       if (stats.isFile()) return { kind: "file", size: stats.size, mode: fileMode(stats.mode) };
-      if (stats.isSymbolicLink()) return { kind: "link", target: await readlink(join(root, path)) };
+      if (stats.isSymbolicLink()) return { kind: "link", target: readlinkSync(join(root, path)) };
       throw new MayflyError("BUILD_OUTPUT_INVALID", `"${path}" is neither file nor directory.`);
     },
     async list(path) {
       return (await readdir(join(root, path))).sort();
     },
     async read(path, bytesMax) {
+      await ask();
+      const tiny = readTiny(join(root, path));
+      if (tiny !== null && tiny.bytes.byteLength <= bytesMax) return tiny.bytes;
       await using file = await openFile(join(root, path));
       const { size } = await file.stat();
       if (size > bytesMax) throw tooLarge(path, size, bytesMax);
       return file.readFile();
     },
     async store(path) {
+      await ask();
+      const tiny = readTiny(join(root, path));
+      if (tiny !== null) {
+        if (mentions !== undefined && !mentions.found) mentions.look(tiny.bytes);
+        const { digest, size } = await blobs.put(tiny.bytes);
+        return { digest, size, mode: fileMode(tiny.stats.mode) };
+      }
       await using file = await openFile(join(root, path));
       const { size, mode } = await file.stat();
       const bytes = size <= smallBytesMax ? await file.readFile() : file.createReadStream({ autoClose: false, start: 0 });
@@ -87,9 +109,22 @@ async function lookAt(mentions: Mentions, bytes: Buffer | Readable, file: FileHa
   }
 }
 
+const readFlags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** null: it is large, or no file. */
+function readTiny(path: string): { readonly bytes: Buffer; readonly stats: Stats } | null {
+  const descriptor = openSync(path, readFlags);
+  try {
+    const stats = fstatSync(descriptor);
+    return stats.isFile() && stats.size <= tinyBytesMax ? { bytes: readFileSync(descriptor), stats } : null;
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
 /** Never a link, a pipe or a device, whatever was there a moment ago. */
 async function openFile(path: string) {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const file = await open(path, readFlags);
   if (!(await file.stat()).isFile()) {
     await file.close();
     throw new MayflyError("BUILD_OUTPUT_INVALID", `"${path}" is not a file.`);

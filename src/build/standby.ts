@@ -16,6 +16,8 @@ export interface BuildStandbyOptions {
   readonly boot: () => Promise<BuildSandbox>;
 }
 
+/** The end of a build is news that others act on: that comes before the next spare. */
+const refillMs = 200;
 /** After a boot that failed, or a look at the memory, comes the next so much later. */
 const lookMs = 10_000;
 
@@ -36,13 +38,18 @@ export class BuildStandby {
     return this.#waiting.length;
   }
 
-  /** One that runs, or undefined: none waits. The caller disposes of it, and calls {@link fill} when its own hurry is over. */
+  /** One that runs, or undefined: none waits. The caller disposes of it, and calls {@link refill} when its own hurry is over. */
   async take(): Promise<BuildSandbox | undefined> {
     // One that is about to be ready is ready sooner than another would be.
     if (this.#waiting.length === 0) await this.#booting;
     const taken = this.#waiting.shift();
     await taken?.sandbox.thaw();
     return taken;
+  }
+
+  /** Fills in a moment. */
+  refill(): void {
+    this.#options.clock.after(refillMs, () => this.fill());
   }
 
   /** Boots in the background what is missing. */
