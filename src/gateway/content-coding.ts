@@ -2,6 +2,7 @@
  * Which content coding an answer gets (RFC 9110 §8.4, §12.5.3), static file or Function's, and what its head then says.
  * Pure. Invariant: an answer that says of itself how it is coded, or that nobody may touch it, is left as it is.
  */
+import { Lru } from "./lru.ts";
 
 export type Coding = "br" | "zstd" | "gzip";
 
@@ -18,9 +19,22 @@ export function isCompressible(contentType: string, size: number): boolean {
   );
 }
 
+/** What was negotiated for the values that browsers and tools send: a few, again and again. */
+const negotiated = new Lru<string, Coding | null>(256);
+/** Longer values are rare, and not remembered. */
+const rememberedCharsMax = 100;
+
 /** null: as it is. A client that refuses even that gets it all the same. */
 export function negotiate(acceptEncoding: string | undefined): Coding | null {
   if (acceptEncoding === undefined || acceptEncoding === "") return null;
+  const known = negotiated.get(acceptEncoding);
+  if (known !== undefined) return known;
+  const coding = weigh(acceptEncoding);
+  if (acceptEncoding.length <= rememberedCharsMax) negotiated.set(acceptEncoding, coding);
+  return coding;
+}
+
+function weigh(acceptEncoding: string): Coding | null {
   const weights = new Map<string, number>();
   for (const part of acceptEncoding.toLowerCase().split(",", 50)) {
     const [name = "", ...parameters] = part.split(";").map((text) => text.trim());
