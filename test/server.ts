@@ -53,7 +53,10 @@ export async function openMayfly(options: StartOptions & { readonly home: string
   const child = spawn(program, ["start", ...flags], { env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   const port = await new Promise<number>((resolve, reject) => {
-    const deadline = setTimeout(() => reject(new Error(`Mayfly did not start:\n${output}`)), startMsMax);
+    const deadline = setTimeout(() => {
+      child.kill("SIGKILL");
+      reject(new Error(`Mayfly did not start:\n${output}`));
+    }, startMsMax);
     const read = (chunk: Buffer) => {
       output += chunk;
       const found = /Mayfly answers at http:\/\/\S+?:(\d+)/.exec(output);

@@ -89,6 +89,7 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
       ? { builders: expandBuilds(vercelJson.builds, project.files), routes: [], warnings: [] }
       : await detect({ project, packageJson, settings, framework, vercelJson });
   const warnings = [...vercelJson.warnings, ...detected.warnings];
+  if (await usesPlugAndPlay(project)) warnings.push(noPlugAndPlay);
   const outputs: (readonly [string, StaticOutput])[] = [];
   const steps: BuildStep[] = [];
   const hasFunctions = detected.builders.some(
@@ -310,6 +311,15 @@ function filesThatDecide(files: readonly string[], outputDirectory: string | nul
     );
   }
   return kept;
+}
+
+const noPlugAndPlay = "Yarn's Plug'n'Play is not used: packages are installed into node_modules, as nodeLinker: node-modules would.";
+
+/** The default of Yarn from version 2 on; its lock file tells that version. */
+async function usesPlugAndPlay({ tree, readFromTree }: Project): Promise<boolean> {
+  if (Object.hasOwn(tree, ".pnp.cjs")) return true;
+  const text = async (path: string): Promise<string> => (Object.hasOwn(tree, path) ? (await readFromTree(path)).toString("utf8") : "");
+  return /^__metadata:/m.test(await text("yarn.lock")) && !/^nodeLinker:\s*["']?(?:node-modules|pnpm)\b/m.test(await text(".yarnrc.yml"));
 }
 
 /** Legacy `builds`: one builder for each file that `src` matches; the output keeps its extension. */

@@ -11,8 +11,10 @@ import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { request } from "undici";
+import { callApi } from "../git/journey.ts";
 import { startMayfly } from "../mayfly.ts";
 import { eventually, type Mayfly, type Reply } from "../server.ts";
+import { managerNames, Monorepo } from "./monorepo.ts";
 
 interface Check {
   /** Column of the table: `API route`. */
@@ -36,7 +38,9 @@ interface Starter {
   readonly package: string;
   readonly checks: readonly Check[];
   /** What takes more than one request. @returns what was checked */
-  readonly also?: (mayfly: Mayfly, url: string) => Promise<readonly string[]>;
+  readonly also?: (mayfly: Mayfly, url: string, log: string) => Promise<readonly string[]>;
+  /** Absent: the directory of its name. */
+  readonly make?: () => Promise<{ readonly directory: string; readonly rootDirectory: string }>;
 }
 
 const html = (body: RegExp): Pick<Check, "body" | "header"> => ({ body, header: ["content-type", /^text\/html/] });
@@ -196,19 +200,43 @@ const starters: Readonly<Record<string, Starter>> = {
   },
 };
 
+/** By name: `pnpm-workspace`. */
+const workspaces = managerNames.map((manager): [string, Starter] => {
+  const name = `${manager}-workspace`;
+  let made: Monorepo | undefined;
+  return [
+    name,
+    {
+      title: `Monorepo, ${manager.replace("-", " ")} workspace`,
+      package: "",
+      make: async () => ({ directory: (made = await Monorepo.make(manager)).directory, rootDirectory: "apps/web" }),
+      checks: [
+        { what: "build with a package of the workspace and devDependencies", path: "/", ...html(/<h1>a &amp; b<\/h1>/) },
+        { what: "Function", path: "/api/time", ...json(/"title":"a & b","minute":"1m","version":"2\.1\.2"/) },
+        { what: "Edge Function", path: "/api/edge", body: /^a & b$/ },
+        { what: "404", path: "/not/here", status: 404 },
+      ],
+      also: (mayfly, _url, log) => made!.work(mayfly, name, log),
+    },
+  ];
+});
+const all: Readonly<Record<string, Starter>> = { ...starters, ...Object.fromEntries(workspaces) };
+
 const asked = process.argv.slice(2);
-const names = asked.length > 0 ? asked : Object.keys(starters);
+const names = asked.length > 0 ? asked : Object.keys(all);
 /** Title → row of the table. */
 const rows = new Map<string, string>();
 let mayfly: Mayfly | undefined;
 
 for (const name of names) {
   test(name, { timeout: 900_000 }, async () => {
-    const starter = starters[name];
-    assert.ok(starter !== undefined, `There is no starter "${name}": ${Object.keys(starters).join(", ")}`);
+    const starter = all[name];
+    assert.ok(starter !== undefined, `There is no starter "${name}": ${Object.keys(all).join(", ")}`);
     mayfly ??= await startMayfly();
     const load = (loadavg()[0]! / availableParallelism()).toFixed(1);
-    const { code, stdout, stderr } = await mayfly.run("deploy", join(import.meta.dirname, name), "--name", name);
+    const { directory, rootDirectory } = (await starter.make?.()) ?? { directory: join(import.meta.dirname, name), rootDirectory: null };
+    if (rootDirectory !== null) await callApi(mayfly, "POST", "/v9/projects", { name, rootDirectory });
+    const { code, stdout, stderr } = await mayfly.run("deploy", directory, "--name", name);
     assert.equal(code, 0, stderr);
     const url = stdout.trim();
     let coldMs: number | null = null;
@@ -219,7 +247,7 @@ for (const name of names) {
     }
     const seconds = secondsOf(stderr);
     const checked = starter.checks.map(({ what, asset }) => (asset === undefined ? what : `${what}, assets`));
-    if (starter.also !== undefined) checked.push(...(await starter.also(mayfly, url)));
+    if (starter.also !== undefined) checked.push(...(await starter.also(mayfly, url, stderr)));
     rows.set(
       starter.title,
       `| ${starter.title} | ${versionOf(name, starter)} | ${[...new Set(checked)].join(", ")} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} | ${load} |`,
@@ -231,7 +259,7 @@ for (const name of names) {
 after(() => {
   const page = join(import.meta.dirname, "../../docs/frameworks.md");
   const kept = existsSync(page) ? readFileSync(page, "utf8").split("\n") : [];
-  for (const { title } of Object.values(starters)) {
+  for (const { title } of Object.values(all)) {
     const old = kept.find((line) => line.startsWith(`| ${title} |`));
     if (!rows.has(title) && old !== undefined) rows.set(title, old);
   }
