@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { BuildCaches } from "./build-cache.ts";
+import type { BuildRecord } from "./reuse.ts";
 import { hasRegistry, openTestbed } from "./testbed.ts";
 import type { Files, Testbed } from "./testbed.ts";
 
@@ -122,4 +123,27 @@ test("packages of an equal install are not installed again", { skip }, async () 
     return (await bed.bundle(Object.values(result.functions)[0]))["node_modules/ms/input.txt"];
   };
   assert.deepEqual([await textOf("one"), await textOf("two"), await textOf("two")], ["one", "two", "two"]);
+});
+
+test("a lock file that names another version installs another version", { skip }, async () => {
+  const caches = openCaches("locks");
+  const files = (version: string, wanted = "^2.1.0"): Files => ({
+    "package.json": json({ name: "x", dependencies: { ms: wanted } }),
+    "package-lock.json": json({
+      name: "x",
+      lockfileVersion: 3,
+      packages: { "": { name: "x", dependencies: { ms: "^2.1.0" } }, "node_modules/ms": { version } },
+    }),
+    "api/a.js": 'module.exports = (req, res) => res.end(require("ms/package.json").version);',
+  });
+  const versionOf = async (version: string, record: BuildRecord | null): Promise<[string, BuildRecord | null]> => {
+    const result = await bed.build(files(version), { caches, record });
+    const bundle = await bed.bundle(Object.values(result.functions)[0]);
+    return [(JSON.parse(bundle["node_modules/ms/package.json"]!) as { version: string }).version, result.record];
+  };
+  const [first, record] = await versionOf("2.1.2", null);
+  const [second] = await versionOf("2.1.3", record);
+  assert.deepEqual([first, second], ["2.1.2", "2.1.3"]);
+  // What is installed already does not hide that the two disagree.
+  await assert.rejects(bed.build(files("2.1.3", "2.0.0"), { caches, record }), { code: "INSTALL_FAILED" });
 });

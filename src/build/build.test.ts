@@ -180,6 +180,7 @@ test("settings of vercel.json and of the file itself", async () => {
     }),
     "api/a.js": "exports.config = { maxDuration: 60 }; module.exports = () => {};",
     "api/b.js": "export const maxDuration = 9; // export const maxDuration = 1\nexport default () => {};",
+    "api/computed.js": "export const config = { maxDuration: 5 * 60 };\nexport default () => {};",
     "api/big.js": "",
     "data/x/y.txt": "y",
     "other.txt": "",
@@ -189,6 +190,7 @@ test("settings of vercel.json and of the file itself", async () => {
   assert.equal(a.maxDurationS, 7);
   assert.deepEqual(Object.keys(await bed.bundle(a)), ["api/a.js", "data/x/y.txt"]);
   assert.equal(functionAt(result, "api/b").maxDurationS, 9);
+  assert.equal(functionAt(result, "api/computed").maxDurationS, 300, "5 * 60 is no 5");
   assert.equal(functionAt(result, "api/big").memoryMB, 3008);
   assert.ok(result.log.some((line) => /memory of 9000 MB/.test(line)));
 });
@@ -227,6 +229,32 @@ test("a syntax error never fails the build: its Function throws it", async () =>
   assert.ok(result.log.some((line) => /api\/typed\.ts/.test(line)));
 });
 
+test("legacy builds: settings in their config, and a build of its own directory", async () => {
+  const result = await bed.build({
+    "vercel.json": json({
+      builds: [
+        {
+          src: "api/*.js",
+          use: "@vercel/node",
+          config: { includeFiles: ["data/**"], excludeFiles: "data/no.txt", memory: 512, helpers: false },
+        },
+        { src: "web/package.json", use: "@vercel/static-build", config: { distDir: "out" } },
+        { src: "docs/build.sh", use: "@vercel/static-build", config: { distDir: "html" } },
+      ],
+    }),
+    "api/a.js": "module.exports = () => {};",
+    "data/x.txt": "x",
+    "data/no.txt": "",
+    "web/package.json": json({ scripts: { "vercel-build": "mkdir out && echo web > out/index.html" } }),
+    "docs/build.sh": "#!/bin/sh\nmkdir html && echo docs > html/index.html\n",
+  });
+  const spec = functionAt(result, "api/a.js");
+  assert.deepEqual([spec.memoryMB, spec.helpers], [512, false]);
+  assert.deepEqual(Object.keys(await bed.bundle(spec)), ["api/a.js", "data/x.txt"]);
+  assert.equal(await bed.text(result, "web/index.html"), "web\n");
+  assert.equal(await bed.text(result, "docs/index.html"), "docs\n");
+});
+
 test("a runtime that there is not is refused by name", async () => {
   await refused(
     { "api/e.js": 'export const config = { runtime: "bun" };\nexport default () => {};' },
@@ -242,6 +270,15 @@ test("a server answers every path that no file does", async () => {
   });
   assert.equal(result.framework, "node");
   assert.equal(functionAt(result, "index").handler, "server.js");
+  const unbuilt = await bed.plan({
+    "src/index.ts": 'import { createServer } from "node:http";\ncreateServer().listen(3000);',
+    "vercel.json": json({ buildCommand: "" }),
+  });
+  assert.deepEqual(
+    [unbuilt.job?.steps.map(({ entrypoint }) => entrypoint), unbuilt.outputs],
+    [["src/index.ts"], {}],
+    "its source is no site",
+  );
   assert.ok(result.routes.some((route) => "src" in route && route.src === "^/(.*)$" && route.dest === "/"));
 });
 
@@ -478,6 +515,31 @@ snapshots:
     },
   ],
   ["yarn", { "yarn.lock": `# yarn lockfile v1\n\n\nms@2.1.3:\n  version "2.1.3"\n  integrity ${integrity}\n` }],
+  // Without `packageManager`: the lock file tells which Yarn has written it.
+  [
+    "yarn-berry",
+    {
+      "yarn.lock": `__metadata:
+  version: 8
+  cacheKey: 10c0
+
+"ms@npm:2.1.3":
+  version: 2.1.3
+  resolution: "ms@npm:2.1.3"
+  checksum: 10c0/d924b57e7312b3b63ad21fc5b3dc0af5e78d61a1fc7cfb5457edaf26326bf62be5307cc87ffb6862ef1c2b33b0233cdb5d4f01c4c958cc0d660948b65a287a48
+  languageName: node
+  linkType: hard
+
+"x@workspace:.":
+  version: 0.0.0-use.local
+  resolution: "x@workspace:."
+  dependencies:
+    ms: "npm:2.1.3"
+  languageName: unknown
+  linkType: soft
+`,
+    },
+  ],
   [
     "bun",
     {
@@ -497,7 +559,7 @@ for (const [name, lock] of managers) {
     const bundle = Object.keys(await bed.bundle(functionAt(result, "api/a")));
     assert.ok(bundle.includes("api/a.js") && bundle.some((path) => path.endsWith("/ms/index.js")), bundle.join(" "));
     assert.ok(
-      result.log.some((line) => line.startsWith(`Installing dependencies: ${name}`)),
+      result.log.some((line) => line.startsWith(`Installing dependencies: ${name.split("-")[0]}`)),
       result.log.join("\n"),
     );
   });

@@ -32,13 +32,13 @@ export interface BuildStep {
   readonly functionSettings: FunctionSettings;
 }
 
-/** One entry of vercel.json `functions`, checked by the plan. */
+/** One entry of vercel.json `functions`, or the `config` of one of `builds`, checked by the plan. */
 export interface FunctionSettings {
   readonly memory?: number;
   readonly maxDuration?: number | "max";
   /** Globs relative to the project's root. */
-  readonly includeFiles?: string;
-  readonly excludeFiles?: string;
+  readonly includeFiles?: readonly string[];
+  readonly excludeFiles?: readonly string[];
   readonly regions?: readonly string[];
 }
 

@@ -30,6 +30,9 @@ test("an Edge Function is one module with what it imports; WebAssembly and named
     "lib/greet.ts": 'export const greet: string = "hello"; export const font = fetch(new URL("./font.ttf", import.meta.url));',
     "lib/font.ttf": "font",
     "lib/add.wasm": "\0asm",
+    "api/p.js":
+      'import sub from "pack/sub.wasm?module"; export const config = { runtime: "edge" }; export default () => new Response(typeof sub);',
+    "node_modules/pack/sub.wasm": "\0asm",
     "node_modules/pack/package.json": JSON.stringify({ name: "pack", exports: { "edge-light": "./edge.js", default: "./node.js" } }),
     "node_modules/pack/edge.js": 'export const kind = "light";',
     "node_modules/pack/node.js": 'import "node:fs"; export const kind = "heavy";',
@@ -39,6 +42,7 @@ test("an Edge Function is one module with what it imports; WebAssembly and named
   assert.deepEqual({ runtime, handler, regions, web }, { runtime: "edge", handler: "api/e.js", regions: ["fra1"], web: "function" });
   const files = await bed.bundle(spec);
   assert.deepEqual(Object.keys(files).sort(), ["api/e.js", "lib/add.wasm", "lib/font.ttf"]);
+  assert.deepEqual(Object.keys(await bed.bundle(functionAt(result, "api/p"))).sort(), ["api/p.js", "node_modules/pack/sub.wasm"]);
   assert.match(files["api/e.js"]!, /"light"[^]*"\.\.\/lib\/font\.ttf"|"\.\.\/lib\/font\.ttf"[^]*"light"/);
 });
 
@@ -71,6 +75,9 @@ test("middleware runs before the files, for the paths of its matcher, on the run
   assert.equal(edge.outputs["middleware"]?.kind, "middleware");
   assert.equal(edge.outputs["middleware.ts"], undefined);
   assert.deepEqual([functionAt(edge, "middleware").runtime, functionAt(edge, "middleware").web], ["edge", "middleware"]);
+
+  const computed = 'export const config = { matcher: [{ source: "/a" }] };\nexport default () => {};';
+  await assert.rejects(bed.build({ "middleware.js": computed, "index.html": "" }), /"middleware\.js": its config\.matcher/);
 
   const node = await bed.build({
     "middleware.js": 'export const config = { runtime: "nodejs" }; export default () => {};',

@@ -131,9 +131,12 @@ const nodeModules: Plugin = {
 const webAssembly = (take: (path: string) => string): Plugin => ({
   name: "web-assembly",
   setup(build) {
-    build.onResolve({ filter: /\.wasm(?:\?module)?$/ }, ({ path, resolveDir }) => {
-      const file = resolve(resolveDir, path.replace(/\?module$/, ""));
-      return existsSync(file) ? { path: `${take(file)}?module`, external: true } : { errors: [{ text: `There is no file "${path}".` }] };
+    const isOwn = {};
+    build.onResolve({ filter: /\.wasm(?:\?module)?$/ }, async ({ path, kind, importer, resolveDir, pluginData }) => {
+      if (pluginData === isOwn) return undefined;
+      const found = await build.resolve(path.replace(/\?module$/, ""), { kind, importer, resolveDir, pluginData: isOwn });
+      if (found.errors.length > 0) return { errors: [{ text: `There is no file "${path}".` }] };
+      return { path: `${take(found.path)}?module`, external: true };
     });
   },
 });

@@ -19,6 +19,15 @@ export const pinned = {
   bun: "1.4.5",
 } as const;
 
+/** Version of a Yarn lock file → the last Yarn that leaves one of it as it is; later ones are the pinned one's. */
+const berryVersions: readonly (readonly [lockFile: number, version: string])[] = [
+  [4, "3.0.2"],
+  [5, "3.1.1"],
+  [6, "3.8.7"],
+  [8, "4.12.0"],
+  [9, "4.14.1"],
+];
+
 export const npm: PackageManager = { name: "npm", version: pinned.npm };
 
 const lockFiles: readonly (readonly [file: string, name: PackageManagerName])[] = [
@@ -52,7 +61,7 @@ export async function planInstalls(request: {
   } else if (rootPackage !== undefined && hasDependencies(rootPackage.json)) installs.push(await installOf(tree, rootPackage.directory));
   const seen = new Set(installs.map((install) => install.directory).concat(rootPackage?.directory ?? root, root));
   for (const step of steps) {
-    if (step.builder !== "node" || step.server) continue;
+    if (step.server) continue;
     const own = await nearestPackage(tree, posix.join(root, posix.dirname(step.entrypoint)));
     if (own === undefined || seen.has(own.directory)) continue;
     seen.add(own.directory);
@@ -116,9 +125,8 @@ async function chooseManager(tree: Tree, directory: string): Promise<{ manager: 
     for (const [file, name] of lockFiles) {
       const path = inside(candidate, file);
       if (!tree.has(path)) continue;
-      const version = name === "pnpm" ? pnpmVersion(await tree.read(path)) : pinned[name];
-      const manager = named !== undefined && named.name.split("-")[0] === name ? named : { name, version };
-      return { manager, frozen: true, lockDirectory: candidate };
+      const isNamed = named !== undefined && named.name.split("-")[0] === name;
+      return { manager: isNamed ? named : managerOf(name, await tree.read(path)), frozen: true, lockDirectory: candidate };
     }
   }
   return { manager: named ?? npm, frozen: false };
@@ -136,6 +144,15 @@ async function namedManager(tree: Tree, directory: string): Promise<PackageManag
     return { name: name === "yarn" && !version.startsWith("1.") ? "yarn-berry" : name, version };
   }
   return undefined;
+}
+
+/** The one that has written a lock file. */
+function managerOf(name: PackageManagerName, lockFile: string): PackageManager {
+  if (name === "pnpm") return { name, version: pnpmVersion(lockFile) };
+  const berry = name === "yarn" ? /^__metadata:\s*\n\s+version:\s*(\d+)/m.exec(lockFile.slice(0, 1000)) : null;
+  if (berry === null) return { name, version: pinned[name] };
+  const [, version = pinned["yarn-berry"]] = berryVersions.find(([last]) => Number(berry[1]) <= last) ?? [];
+  return { name: "yarn-berry", version };
 }
 
 function pnpmVersion(lockFile: string): string {

@@ -106,7 +106,7 @@ export class NodeBuilder {
     const transpiled = await this.#transpiler.transpile(entrypoint);
     const handler = this.#bundlePath(transpiled?.path ?? entrypoint);
     const awsHandler = typeof step.config["awsLambdaHandler"] === "string" ? step.config["awsLambdaHandler"] : "";
-    const group = step.functionSettings.excludeFiles ?? "";
+    const group = (step.functionSettings.excludeFiles ?? []).join("\n");
     const files = await addPacks(await this.#files(entrypoint, source, step, probes), { runtime, handler, awsHandler, group });
     await writeFunction(this.#context, step.output, files, {
       handler,
@@ -140,8 +140,8 @@ export class NodeBuilder {
     if (entrypoint.endsWith("x") || reaches.test(source)) {
       const exclude = step.functionSettings.excludeFiles;
       const base = relative(repository, this.#context.work);
-      for (const path of await this.#tracer.trace(entrypoint, exclude === undefined ? null : posix.join(base, exclude), probes))
-        traced.add(path);
+      const excluded = exclude?.map((glob) => posix.join(base, glob)) ?? null;
+      for (const path of await this.#tracer.trace(entrypoint, excluded, probes)) traced.add(path);
     }
     const included = await this.#included(step, probes);
     const files = new Map<string, string | MadeFile>();
@@ -170,9 +170,9 @@ export class NodeBuilder {
     probes.anyName();
     const { repository, work } = this.#context;
     const paths: string[] = [];
-    for await (const name of glob(includeFiles, { cwd: work })) {
+    for await (const name of glob([...includeFiles], { cwd: work })) {
       const path = resolve(work, name);
-      if (!path.startsWith(`${repository}/`) || (excludeFiles !== undefined && posix.matchesGlob(name, excludeFiles))) continue;
+      if (!path.startsWith(`${repository}/`) || excludeFiles?.some((pattern) => posix.matchesGlob(name, pattern)) === true) continue;
       if ((await lstat(path)).isDirectory()) continue;
       paths.push(path);
     }

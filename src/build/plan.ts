@@ -15,6 +15,7 @@ import { openProject } from "./project.ts";
 import { mergeStepRoutes, middlewareRoute, serverRoutes } from "./routes.ts";
 import { buildScripts } from "./script.ts";
 import type { Project } from "./project.ts";
+import { isString, isStrings } from "./shape.ts";
 import { findServer, isPlainServer } from "./server-entry.ts";
 import { checkVercelJson, noVercelJson, parseVercelJson } from "./vercel-json.ts";
 import type { BuildEntry, FunctionEntry, VercelJson } from "./vercel-json.ts";
@@ -259,7 +260,12 @@ async function detect(facts: {
     functions: vercelJson.functions as never,
     ...(vercelJson.cleanUrls === undefined ? {} : { cleanUrls: vercelJson.cleanUrls }),
     ...(vercelJson.trailingSlash === undefined ? {} : { trailingSlash: vercelJson.trailingSlash }),
-    projectSettings: { ...settings, framework } as never,
+    // Detection takes an empty command to mean that all files are the site: not those of a server.
+    projectSettings: {
+      ...settings,
+      framework,
+      ...((await isServer(framework)) ? { buildCommand: settings.buildCommand || null } : {}),
+    } as never,
     ignoreBuildScript: true,
     featHandleMiss: true,
   });
@@ -286,6 +292,11 @@ async function detect(facts: {
 
 /** Some seconds of the control plane's time: 1,500 files in `api/`. */
 const comparisonsMax = 2_250_000;
+
+async function isServer(framework: string | null): Promise<boolean> {
+  const { frameworkList } = await import("@vercel/frameworks");
+  return serverBuilders.includes(frameworkList.find(({ slug }) => slug === framework)?.useRuntime?.use ?? "");
+}
 
 /**
  * Detection compares every `api/` file with every file: with 10,000 static ones that is too long for a process that also
@@ -395,7 +406,7 @@ async function toStep(
     const output = config["zeroConfig"] === true ? src.slice(0, -extname(src).length) : src;
     const isMiddleware = config["middleware"] === true;
     const routes = isMiddleware ? [await middlewareRoute(src, output, (await project.read(src)).toString("utf8"))] : [];
-    return { ...base, builder: "node", output, routes, functionSettings: settingsOf(src, functions) };
+    return { ...base, builder: "node", output, routes, functionSettings: { ...settingsIn(config), ...settingsOf(src, functions) } };
   }
   if (serverBuilders.includes(use)) {
     const entrypoint = await findServer(project, packageJson, use.slice("@vercel/".length));
@@ -420,11 +431,32 @@ function splitVersion(spec: string): { readonly use: string; readonly version: s
   return at === -1 ? { use: spec, version: "" } : { use: spec.slice(0, at), version: spec.slice(at + 1) };
 }
 
+/** Those that are of the right kind; vercel.json's own are checked already. */
+function settingsIn({
+  memory,
+  maxDuration,
+  includeFiles,
+  excludeFiles,
+  regions,
+}: Readonly<Partial<Record<keyof FunctionEntry, unknown>>>): FunctionSettings {
+  const globs = (value: unknown): readonly string[] | undefined => {
+    const found = [value].flat().filter(isString);
+    return found.length === 0 ? undefined : found;
+  };
+  const settings = {
+    memory: typeof memory === "number" ? memory : undefined,
+    maxDuration: typeof maxDuration === "number" || maxDuration === "max" ? maxDuration : undefined,
+    includeFiles: globs(includeFiles),
+    excludeFiles: globs(excludeFiles),
+    regions: isStrings(regions) ? regions : undefined,
+  };
+  return JSON.parse(JSON.stringify(settings)) as FunctionSettings;
+}
+
 function settingsOf(path: string, functions: unknown): FunctionSettings {
   for (const [glob, entry] of Object.entries((functions ?? {}) as Readonly<Record<string, FunctionEntry>>)) {
     if (glob !== path && !posix.matchesGlob(path, glob)) continue;
-    const { memory, maxDuration, includeFiles, excludeFiles, regions } = entry;
-    return JSON.parse(JSON.stringify({ memory, maxDuration, includeFiles, excludeFiles, regions })) as FunctionSettings;
+    return settingsIn(entry);
   }
   return {};
 }

@@ -17,11 +17,11 @@ export async function middlewareRoute(entrypoint: string, output: string, source
   const { matcher } = readStaticConfig(source);
   let src: string;
   try {
-    src = getRegExpFromMatchers(matcher as string | string[] | undefined);
+    src = getRegExpFromMatchers(matcher);
   } catch (error) {
     throw new MayflyError("BUILD_FAILED", `"${entrypoint}": its config.matcher cannot be understood: ${messageOf(error)}`);
   }
-  const middlewareRawSrc = matcher === undefined ? [] : [matcher].flat();
+  const middlewareRawSrc = [matcher ?? []].flat();
   return { src, middlewareRawSrc, middlewarePath: output, continue: true, override: true };
 }
 

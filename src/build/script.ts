@@ -2,12 +2,12 @@
  * Runs the project's own build. A build that writes `.vercel/output` is taken as it is; of any other, the framework's (or
  * the settings') output directory becomes the static files.
  */
-import { link, lstat, mkdir, readdir, readFile, symlink, readlink, copyFile } from "node:fs/promises";
-import { extname, join, posix } from "node:path";
+import { chmod, link, lstat, mkdir, readdir, readFile, symlink, readlink, copyFile } from "node:fs/promises";
+import { basename, dirname, extname, join, posix } from "node:path";
 import { errnoOf, MayflyError } from "../errors.ts";
 import type { Route } from "../model.ts";
 import type { BuildStep } from "./builder.ts";
-import { runShell } from "./command.ts";
+import { runCommand, runShell } from "./command.ts";
 import type { BuildContext, StepResult } from "./step.ts";
 
 /** The part of a framework's record that a build needs. */
@@ -20,13 +20,16 @@ interface Framework {
 
 /** @throws MayflyError BUILD_FAILED when the command fails or leaves no output directory */
 export async function buildScript(step: BuildStep, context: BuildContext): Promise<StepResult> {
-  const { work } = context;
+  // One of `builds` may be of a directory below the project's, and answers below it.
+  const mount = posix.dirname(posix.join("/", step.entrypoint)).slice(1);
+  const work = join(context.work, mount);
   const slug = typeof step.config["framework"] === "string" ? step.config["framework"] : null;
   const framework = slug === null ? undefined : await findFramework(slug);
-  await runBuildCommand(context, framework?.settings.buildCommand?.value ?? null);
+  if (step.entrypoint.endsWith(".sh")) await runBuildFile(join(context.work, step.entrypoint), context);
+  else await runBuildCommand({ ...context, work }, framework?.settings.buildCommand?.value ?? null);
   if (await exists(join(context.output, "config.json"))) return { routes: [], overrides: {}, complete: true };
-  const directory = await findOutputDirectory(step, context, framework);
-  await linkTree(join(work, directory), join(context.output, "static"), context.output);
+  const directory = await findOutputDirectory(step, { ...context, work }, framework);
+  await linkTree(join(work, directory), join(context.output, "static", mount), context.output);
   const { defaultRoutes } = framework ?? {};
   const routes = typeof defaultRoutes === "function" ? await defaultRoutes(work) : (defaultRoutes ?? []);
   const { normalizeRoutes } = await import("@vercel/routing-utils");
@@ -49,6 +52,15 @@ export async function runBuildCommand(context: BuildContext, fallback: string | 
   const end = await runShell(command, work, repository);
   if (end.exitCode !== 0) throw new MayflyError("BUILD_FAILED", `"${command}" ended with ${end.signal ?? `exit code ${end.exitCode}`}.`);
   console.log(`Built in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+/** A script that stands for the command. */
+async function runBuildFile(path: string, { repository }: BuildContext): Promise<void> {
+  console.log(`Building: ${basename(path)}`);
+  await chmod(path, 0o755);
+  const end = await runCommand([path], dirname(path), repository);
+  if (end.exitCode !== 0)
+    throw new MayflyError("BUILD_FAILED", `"${basename(path)}" ended with ${end.signal ?? `exit code ${end.exitCode}`}.`);
 }
 
 /** Of package.json, the first that there is. */

@@ -3,18 +3,19 @@
  * `module.exports.config = …`, or `export const maxDuration = 60`. Only literals are understood; anything else is as if it
  * were not there, which is safe because the platform's own limits hold anyway.
  */
-
 export interface StaticConfig {
   readonly runtime?: string;
   readonly maxDuration?: number;
   readonly memory?: number;
   readonly regions?: readonly string[];
-  /** Paths of a middleware. */
-  readonly matcher?: string | readonly string[];
+  /** Paths of a middleware; null: it names some, and not as literals. */
+  readonly matcher?: string | readonly string[] | null;
 }
 
 const string = String.raw`"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'`;
 const strings = `\\[\\s*(?:(?:${string})\\s*,?\\s*)*\\]`;
+/** What follows a literal that is the whole value: not `5` of `5 * 60`. */
+const end = String.raw`(?=[ \t]*(?:[,;}\r\n]|//|/\*|as\b|satisfies\b|$))`;
 /** A comment, or a string (first group), in which what looks like a comment is none. */
 const commentOrString = new RegExp(`(${string})|/\\*[\\s\\S]*?\\*/|^\\s*//.*$`, "gm");
 
@@ -23,8 +24,8 @@ export function readStaticConfig(source: string): StaticConfig {
   const text = source.replaceAll(commentOrString, (_, kept: string | undefined) => kept ?? "");
   const object = objectAfter(text, /(?:\bexport\s+const\s+config\b[^={;]*|\b(?:module\.)?exports\.config\s*)=\s*(?=\{)/);
   const value = (name: string, literal: string): string | undefined =>
-    new RegExp(`(?:^|[{,\\s])["']?${name}["']?\\s*:\\s*(${literal})`).exec(object)?.[1] ??
-    new RegExp(`^\\s*export\\s+const\\s+${name}\\b[^=;]*=\\s*(${literal})`, "m").exec(text)?.[1];
+    new RegExp(`(?:^|[{,\\s])["']?${name}["']?\\s*:\\s*(${literal})${end}`).exec(object)?.[1] ??
+    new RegExp(`^\\s*export\\s+const\\s+${name}\\b[^=;]*=\\s*(${literal})${end}`, "m").exec(text)?.[1];
   const runtime = value("runtime", `"[^"\\n]*"|'[^'\\n]*'`)?.slice(1, -1);
   const maxDuration = value("maxDuration", `\\d+`);
   const memory = value("memory", `\\d+`);
@@ -35,6 +36,7 @@ export function readStaticConfig(source: string): StaticConfig {
     ...(maxDuration === undefined ? {} : { maxDuration: Number(maxDuration) }),
     ...(memory === undefined ? {} : { memory: Number(memory) }),
     ...(regions === undefined ? {} : { regions: stringsOf(regions) }),
+    ...(matcher === undefined && /\bmatcher["']?\s*:/.test(object) ? { matcher: null } : {}),
     ...(matcher === undefined ? {} : { matcher: matcher.startsWith("[") ? stringsOf(matcher) : stringsOf(matcher)[0]! }),
   };
 }

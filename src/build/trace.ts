@@ -40,16 +40,16 @@ export class Tracer {
 
   /**
    * Absolute paths of all that the entrypoint reaches. A file that cannot be parsed is there, what only it reaches is not.
-   * @param exclude glob relative to the repository
+   * @param exclude globs relative to the repository
    * @param probes is told what the answer depends on
    */
-  trace(entrypoint: string, exclude: string | null, probes: Probes): Promise<readonly string[]> {
+  trace(entrypoint: string, exclude: readonly string[] | null, probes: Probes): Promise<readonly string[]> {
     const own = this.#turn.then(() => this.#trace(entrypoint, exclude, probes));
     this.#turn = own.catch(() => {});
     return own;
   }
 
-  async #trace(entrypoint: string, exclude: string | null, probes: Probes): Promise<readonly string[]> {
+  async #trace(entrypoint: string, exclude: readonly string[] | null, probes: Probes): Promise<readonly string[]> {
     const packages = new Set<string>();
     // What is left out is left out of packages too, and so each is walked for this Function alone.
     const found = await this.#walk(entrypoint, exclude, probes, exclude === null ? packages : null);
@@ -74,7 +74,12 @@ export class Tracer {
   }
 
   /** @param packages takes files of packages, to be walked apart; null: they are walked too */
-  async #walk(entrypoint: string, exclude: string | null, probes: Probes, packages: Set<string> | null): Promise<readonly string[]> {
+  async #walk(
+    entrypoint: string,
+    exclude: readonly string[] | null,
+    probes: Probes,
+    packages: Set<string> | null,
+  ): Promise<readonly string[]> {
     const { nodeFileTrace, resolve } = await import("@vercel/nft");
     const { top } = this.#files;
     const result = await nodeFileTrace([entrypoint], {
@@ -83,7 +88,7 @@ export class Tracer {
       ts: true,
       mixedModules: true,
       cache: this.#cache,
-      ...(exclude === null ? {} : { ignore: exclude }),
+      ...(exclude === null ? {} : { ignore: [...exclude] }),
       resolve: packages === null ? findTsx(resolve as Resolve) : setPackagesApart(findTsx(resolve as Resolve), packages),
       readFile: async (path) => this.#read(path, probes),
       stat: async (path) => {

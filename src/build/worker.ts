@@ -87,6 +87,8 @@ async function warmUp(): Promise<void> {
 async function work(job: BuildJob, repository: string, reportPath: string): Promise<void> {
   const { env, programs, reused, earlier, ...rest } = job;
   Object.assign(process.env, env, { PATH: [...programs, process.env["PATH"] ?? ""].join(delimiter) });
+  // npm warns of what only pnpm knows.
+  if (!job.installs.some(({ manager }) => manager.name === "pnpm")) delete process.env["npm_config_store_dir"];
   if (existsSync(authorities)) {
     Object.assign(process.env, {
       NODE_EXTRA_CA_CERTS: authorities,

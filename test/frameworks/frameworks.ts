@@ -40,7 +40,7 @@ interface Starter {
   /** What takes more than one request. @returns what was checked */
   readonly also?: (mayfly: Mayfly, url: string, log: string) => Promise<readonly string[]>;
   /** Absent: the directory of its name. */
-  readonly make?: () => Promise<{ readonly directory: string; readonly rootDirectory: string }>;
+  readonly make?: () => Promise<{ readonly directory: string; readonly rootDirectory: string; readonly version: string }>;
 }
 
 const html = (body: RegExp): Pick<Check, "body" | "header"> => ({ body, header: ["content-type", /^text\/html/] });
@@ -176,6 +176,27 @@ const starters: Readonly<Record<string, Starter>> = {
       { what: "404", path: "/not/here", status: 404 },
     ],
   },
+  remix: {
+    title: "Remix (Vite)",
+    package: "@remix-run/dev",
+    checks: [
+      { what: "server-side rendering", path: "/?q=Ada", ...html(/rendered for Ada/), asset: /"(\/assets\/[^"]+\.js)"/ },
+      { what: "dynamic route", path: "/users/7", ...html(/User 7/) },
+      echo,
+      publicFile,
+      { what: "404", path: "/not/here", status: 404 },
+    ],
+  },
+  "solid-start": {
+    title: "SolidStart",
+    package: "@solidjs/start",
+    checks: [
+      { what: "server-side rendering", path: "/?q=Ada", ...html(/rendered for Ada/), asset: /"(\/_build\/assets\/[^"]+\.js)"/ },
+      { what: "dynamic route", path: "/users/7", ...html(/User 7/) },
+      echo,
+      publicFile,
+    ],
+  },
   sveltekit: {
     title: "SvelteKit (adapter-auto)",
     package: "@sveltejs/kit",
@@ -186,6 +207,17 @@ const starters: Readonly<Record<string, Starter>> = {
       { what: "prerendered page", path: "/about", ...html(/About, prerendered/) },
       publicFile,
       { what: "404", path: "/users/none", status: 404, body: /no such user/ },
+    ],
+  },
+  "tanstack-start": {
+    title: "TanStack Start",
+    package: "@tanstack/react-start",
+    checks: [
+      { what: "server-side rendering", path: "/?q=Ada", ...html(/rendered for Ada/), asset: /"(\/assets\/[^"]+\.js)"/ },
+      { what: "dynamic route", path: "/users/7", ...html(/User 7/) },
+      echo,
+      publicFile,
+      missing(/TanStack Start has no such page/),
     ],
   },
   "vite-react": {
@@ -209,7 +241,10 @@ const workspaces = managerNames.map((manager): [string, Starter] => {
     {
       title: `Monorepo, ${manager.replace("-", " ")} workspace`,
       package: "",
-      make: async () => ({ directory: (made = await Monorepo.make(manager)).directory, rootDirectory: "apps/web" }),
+      make: async () => {
+        made = await Monorepo.make(manager);
+        return { directory: made.directory, rootDirectory: "apps/web", version: made.version };
+      },
       checks: [
         { what: "build with a package of the workspace and devDependencies", path: "/", ...html(/<h1>a &amp; b<\/h1>/) },
         { what: "Function", path: "/api/time", ...json(/"title":"a & b","minute":"1m","version":"2\.1\.2"/) },
@@ -234,8 +269,9 @@ for (const name of names) {
     assert.ok(starter !== undefined, `There is no starter "${name}": ${Object.keys(all).join(", ")}`);
     mayfly ??= await startMayfly();
     const load = (loadavg()[0]! / availableParallelism()).toFixed(1);
-    const { directory, rootDirectory } = (await starter.make?.()) ?? { directory: join(import.meta.dirname, name), rootDirectory: null };
-    if (rootDirectory !== null) await callApi(mayfly, "POST", "/v9/projects", { name, rootDirectory });
+    const made = await starter.make?.();
+    const directory = made?.directory ?? join(import.meta.dirname, name);
+    if (made !== undefined) await callApi(mayfly, "POST", "/v9/projects", { name, rootDirectory: made.rootDirectory });
     const { code, stdout, stderr } = await mayfly.run("deploy", directory, "--name", name);
     assert.equal(code, 0, stderr);
     const url = stdout.trim();
@@ -250,7 +286,7 @@ for (const name of names) {
     if (starter.also !== undefined) checked.push(...(await starter.also(mayfly, url, stderr)));
     rows.set(
       starter.title,
-      `| ${starter.title} | ${versionOf(name, starter)} | ${[...new Set(checked)].join(", ")} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} | ${load} |`,
+      `| ${starter.title} | ${made?.version ?? versionOf(name, starter)} | ${[...new Set(checked)].join(", ")} | ${seconds} | ${coldMs === null ? "–" : Math.round(coldMs)} | ${load} |`,
     );
   });
 }

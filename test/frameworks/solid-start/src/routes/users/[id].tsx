@@ -1,0 +1,5 @@
+import { useParams } from "@solidjs/router";
+
+export default function User() {
+  return <p>{`User ${useParams()["id"]}`}</p>;
+}
