@@ -33,7 +33,10 @@ test("an Edge Function is one module with what it imports; WebAssembly and named
     "api/p.js":
       'import sub from "pack/sub.wasm?module"; export const config = { runtime: "edge" }; export default () => new Response(typeof sub);',
     "node_modules/pack/sub.wasm": "\0asm",
-    "node_modules/pack/package.json": JSON.stringify({ name: "pack", exports: { "edge-light": "./edge.js", default: "./node.js" } }),
+    "node_modules/pack/package.json": JSON.stringify({
+      name: "pack",
+      exports: { ".": { "edge-light": "./edge.js", default: "./node.js" }, "./sub.wasm": "./sub.wasm" },
+    }),
     "node_modules/pack/edge.js": 'export const kind = "light";',
     "node_modules/pack/node.js": 'import "node:fs"; export const kind = "heavy";',
   });

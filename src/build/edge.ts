@@ -22,6 +22,10 @@ const conditions = ["edge-light", "browser", "module"];
 const extensions = [".tsx", ".ts", ".jsx", ".js", ".css", ".json"];
 const errorsShown = 5;
 
+/** Bundlers put `createRequire` before code that never calls it at the Edge: what it gives fails when it is called. */
+const moduleShim =
+  'export const createRequire = () => (name) => { throw new Error(`The Edge runtime cannot require "${name}".`); };\nexport default { createRequire };\n';
+
 export interface EdgeBundle {
   /** Path in the bundle. */
   readonly entrypoint: string;
@@ -81,6 +85,7 @@ export async function bundleEdge(entrypoint: string, context: EdgeContext): Prom
 /** The bundler tells what it found, and not where it looked before: that follows from its rules. */
 async function noteInputs({ inputs }: Metafile, { sources, transpiler, probes }: EdgeContext): Promise<void> {
   for (const [name, { imports }] of Object.entries(inputs)) {
+    if (name.startsWith("shim:")) continue;
     const path = resolve(sources.top, name);
     probes.input(path);
     if (isInstalled(path)) continue;
@@ -121,10 +126,12 @@ const nodeModules: Plugin = {
       const name = path.replace(/^node:/, "");
       if (!isBuiltin(path)) return undefined;
       if (builtins.has(name)) return { path: `node:${name}`, external: true };
+      if (name === "module") return { path: name, namespace: "shim" };
       if (kind === "import-statement")
         return { errors: [{ text: `The Edge runtime does not have the Node.js module "${name}" (${importer}).` }] };
       return { path: `node:${name}`, external: true };
     });
+    build.onLoad({ filter: /^module$/, namespace: "shim" }, () => ({ contents: moduleShim }));
   },
 };
 

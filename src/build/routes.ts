@@ -17,6 +17,7 @@ export async function middlewareRoute(entrypoint: string, output: string, source
   const { matcher } = readStaticConfig(source);
   let src: string;
   try {
+    if (matcher === null) throw new Error("it must be a path or an array of paths, written as literals.");
     src = getRegExpFromMatchers(matcher);
   } catch (error) {
     throw new MayflyError("BUILD_FAILED", `"${entrypoint}": its config.matcher cannot be understood: ${messageOf(error)}`);
