@@ -26,7 +26,7 @@ export class Call implements RunningInvocation {
   metered = false;
   /** When it began to wait for an instance, by the pool's clock. */
   waitsSinceMs = 0;
-  /** Not functions that are set anew: such fields keep dead calls alive (docs/decisions/010-young-garbage.md). */
+  /** Not functions that are set anew: such fields keep dead calls alive (docs/decisions/012-young-garbage.md). */
   holder: CallHolder | null = null;
   readonly #sink: ResponseSink;
   readonly #onFail: (call: Call, error: MayflyError) => void;

@@ -12,7 +12,6 @@ import type { ErrorCode } from "../errors.ts";
 import {
   controlLineBytesMax,
   loadFailureLengthMax,
-  recordInvocation,
   type GuestMessage,
   type HostMessage,
   type LoadMessage,
@@ -43,7 +42,6 @@ export interface GuestEnd {
 const exitMsMax = 1000;
 /** The rest of what an ended guest answered is read for so long; shorter than {@link exitMsMax}, so that its exit code is told. */
 const readOutMsMax = 500;
-const idLengthMax = 256;
 const packUses: readonly PackUse[] = ["plain", "recorded", "rejected"];
 
 export class Guest {
@@ -55,8 +53,8 @@ export class Guest {
   onLine: (stream: "stdout" | "stderr", text: string) => void = () => {};
   /** Set by the owner: so many lines came too fast and were dropped. */
   onLinesDropped: (lines: number) => void = () => {};
-  /** Set by the owner: the response of an invocation is sent and nothing of it is pending. */
-  onIdle: (invocation: string) => void = () => {};
+  /** Set by the owner: an upgrade is over and nothing of it is pending. */
+  onIdle: () => void = () => {};
 
   readonly #clock: Clock;
   readonly #wire: Wire;
@@ -167,7 +165,7 @@ export class Guest {
     const chunks: Buffer[] = [];
     let bytes = 0;
     let isRecord = false;
-    const request = { id: recordInvocation, method: "GET", url: `/${bytesMax}`, headers: [], body: null };
+    const request = { method: "GET", url: `/${bytesMax}`, headers: [], body: null, isForRecord: true } as const;
     this.#wire.send(request, {
       head: (status) => (isRecord = status === 200),
       data: (chunk) => {
@@ -180,6 +178,7 @@ export class Guest {
         return true;
       },
       end: () => {},
+      idle: () => {},
       done: () => resolve(isRecord && bytes > 0 ? Buffer.concat(chunks) : null),
       abandoned: () => resolve(null),
     });
@@ -242,7 +241,7 @@ export class Guest {
     } else if (message?.type === "load-failed" && this.#state === "loading") {
       this.#loaded.reject(new LoadError(message.message));
     } else if (message?.type === "idle" && this.#state === "loaded") {
-      this.onIdle(message.invocation);
+      this.onIdle();
     } else {
       this.#breach(`its control line is not expected: ${line.slice(0, 100)}`);
     }
@@ -318,8 +317,7 @@ function parseGuestMessage(line: string): GuestMessage | undefined {
       return { type: "load-failed", message: message.slice(0, loadFailureLengthMax) };
     }
     case "idle":
-      if (!("invocation" in value) || typeof value.invocation !== "string" || value.invocation.length > idLengthMax) return undefined;
-      return { type: "idle", invocation: value.invocation };
+      return { type: "idle" };
     default:
       return undefined;
   }

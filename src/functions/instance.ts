@@ -54,8 +54,6 @@ const MB = 1024 * 1024;
 export class Instance implements CallHolder {
   /** Set by the owner: it turned out to be of no use before anything was sent: another may be asked. */
   onRefused: (call: Call) => void = () => {};
-  /** Set by the owner: a response is complete, and it will most likely be free in a moment. */
-  onFinishing: () => void = () => {};
   /** Set by the owner: an invocation has ended and the instance, not frozen yet, may take the next or be rested. */
   onFree: () => void = () => {};
   /** Set by the owner. */
@@ -81,6 +79,7 @@ export class Instance implements CallHolder {
   #sent = false;
   /** Request and response are through. */
   #done = false;
+  #doneAtMs = 0;
   /** The guest said that nothing is pending. */
   #idleSaid = false;
   /** That was so, and what it printed has been read. */
@@ -90,6 +89,7 @@ export class Instance implements CallHolder {
     data: (chunk) => this.#call?.data(chunk) ?? true,
     end: () => this.#call?.end(),
     done: () => this.#onDone(),
+    idle: (isWhole) => this.#onIdle(isWhole),
     // The connection cannot be used again.
     abandoned: () => this.#cutOff(),
   };
@@ -138,6 +138,11 @@ export class Instance implements CallHolder {
   /** Invocations whose response is complete. */
   get answered(): number {
     return this.#answered;
+  }
+
+  /** Since when request and response of the call in hand are through, so that it will most likely be free in a moment. */
+  get finishingSinceMs(): number | undefined {
+    return this.#state === "busy" && this.#done ? this.#doneAtMs : undefined;
   }
 
   /** What its guest did, when that was its end. */
@@ -206,7 +211,7 @@ export class Instance implements CallHolder {
     const { sandbox } = guest.value;
     guest.value.onLine = (stream, text) => this.#log(stream, text);
     guest.value.onLinesDropped = (lines) => this.#system(`${lines} lines were dropped: the Function writes too fast.`);
-    guest.value.onIdle = (invocation) => this.#onIdle(invocation);
+    guest.value.onIdle = () => this.#onUpgradeOver();
     const over = guest.value.over.then((end) => {
       this.#fail(end);
       throw new MayflyError(
@@ -353,7 +358,7 @@ export class Instance implements CallHolder {
   #onDone(): void {
     this.#done = true;
     this.#answered++;
-    if (!this.#idle) this.onFinishing();
+    this.#doneAtMs = this.#options.clock.now();
     this.#settle();
   }
 
@@ -467,20 +472,25 @@ export class Instance implements CallHolder {
 
   // ── what the guest does ─────────────────────────────────────────────────────────────────────────────────────────────
 
-  #onIdle(invocation: string): void {
-    const call = this.#call;
-    if (call === undefined || !this.#sent || call.invocation.id !== invocation || this.#idleSaid) {
-      return this.#fail({
-        code: "FUNCTION_RESPONSE_INVALID",
-        reason: "broke the guest protocol: it said idle when it was not asked anything",
-      });
-    }
+  #onIdle(isWhole: boolean): void {
+    if (this.#call === undefined || this.#idleSaid) return;
     this.#idleSaid = true;
-    // What it printed before has been written before: let it be read, so that it counts to this invocation.
-    setImmediate(() => {
-      if (this.#call !== call) return;
-      this.#idle = true;
-      this.#settle();
+    // What it printed before has been written before: let it be read, so that it counts to this invocation. Of an answer in
+    // pieces the last may have been read later than the kernel was asked what there is to read: it is asked once more.
+    setImmediate(isWhole ? this.#settleIdle : () => setImmediate(this.#settleIdle));
+  }
+
+  readonly #settleIdle = (): void => {
+    if (!this.#idleSaid) return;
+    this.#idle = true;
+    this.#settle();
+  };
+
+  #onUpgradeOver(): void {
+    if (this.#sent && this.#call?.invocation.upgrade !== undefined) return this.#onIdle(false);
+    this.#fail({
+      code: "FUNCTION_RESPONSE_INVALID",
+      reason: "broke the guest protocol: it said idle when it was not asked to",
     });
   }
 
@@ -506,8 +516,9 @@ export class Instance implements CallHolder {
   #fail(end: GuestEnd): void {
     if (this.#state === "retired") return;
     this.#discardRecord();
-    this.#options.meter.fail();
-    const idle = this.#call === undefined;
+    // Between two invocations, or after an answer that only the connection's end ends: nobody is harmed.
+    const isHarmless = (this.#call === undefined || this.#done) && end.code === "NO_RESPONSE_FROM_FUNCTION";
+    if (!isHarmless) this.#options.meter.fail();
     const words = this.#sentence(end);
     const error = new MayflyError(end.code, this.#text(words), statusOf(end));
     if (end.code !== "FUNCTION_INVOCATION_TIMEOUT") this.#crash = error;
@@ -515,8 +526,8 @@ export class Instance implements CallHolder {
     const invocationId = this.#invocationId;
     const booting = this.#state === "booting";
     this.kill();
-    // An instance that ends between two invocations harms nobody; what ends while booting is reported by boot().
-    if (booting || ((idle || this.#done) && end.code === "NO_RESPONSE_FROM_FUNCTION")) return;
+    // What ends while booting is reported by boot().
+    if (booting || isHarmless) return;
     void this.gone.then(() => this.#system(`The Function ${words} (${end.code})`, invocationId));
   }
 

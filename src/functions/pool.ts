@@ -47,8 +47,6 @@ export class Pool implements CallHolder {
   readonly #history: FunctionHistory;
   /** Last used last. */
   readonly #idle: Instance[] = [];
-  /** Instances that have answered and are about to be free, and since when. */
-  readonly #finishing = new Map<Instance, number>();
   /** In the order they came. */
   readonly #waiting: Call[] = [];
   /** For the deadline of the first that waits. */
@@ -237,7 +235,6 @@ export class Pool implements CallHolder {
     this.#instances.add(instance);
     instance.onRetired = () => this.#forget(instance, invocation);
     instance.onRefused = (call) => this.#place(call);
-    instance.onFinishing = () => this.#finishing.set(instance, this.#options.clock.now());
     instance.onFree = () => {
       this.#history.tookServiceMs(instance.busyMs, this.#options.clock.now());
       this.#offer(instance, false);
@@ -279,7 +276,6 @@ export class Pool implements CallHolder {
 
   #forget(instance: Instance, invocation: Invocation): void {
     this.#instances.delete(instance);
-    this.#finishing.delete(instance);
     const index = this.#idle.indexOf(instance);
     if (index !== -1) this.#idle.splice(index, 1);
     if (instance.answered > 0) this.#history.backOff.succeed();
@@ -299,7 +295,6 @@ export class Pool implements CallHolder {
   // ── instances between requests ──────────────────────────────────────────────────────────────────────────────────────
 
   #offer(instance: Instance, cold: boolean): void {
-    this.#finishing.delete(instance);
     if (instance.state !== "free") return;
     if (instance.answered > 0) this.#history.backOff.succeed();
     if (this.#closing || (this.#instances.size > 1 && this.#options.mustYield())) return instance.retire();
@@ -354,7 +349,9 @@ export class Pool implements CallHolder {
   /** A request that comes now had better wait for these than for a boot, but not for long. */
   #countFinishing(nowMs: number): number {
     let count = 0;
-    for (const sinceMs of this.#finishing.values()) if (nowMs - sinceMs < finishingMsMax) count++;
+    for (const { finishingSinceMs } of this.#instances) {
+      if (finishingSinceMs !== undefined && nowMs - finishingSinceMs < finishingMsMax) count++;
+    }
     return count;
   }
 

@@ -3,13 +3,15 @@
  * no well-formed answer to the request in hand is refused. Own code since Node's parser comes only with its client, which
  * costs several times as much a request and closes a connection whose answer overtakes the request's body.
  */
-import { invocationHeader } from "../runtime/protocol.js";
+import { idleByte, recordHeader } from "../runtime/protocol.js";
 
 export interface ResponseReader {
   /** @param headers flat, names lower-case, no hop-by-hop headers */
   head(status: number, headers: readonly string[]): void;
   data(chunk: Buffer): void;
   end(): void;
+  /** The guest says, after the answer's end, that nothing is pending. */
+  idle(): void;
 }
 
 /** Headers that speak of a connection, and so never pass to another. */
@@ -22,7 +24,7 @@ export const hopByHop: ReadonlySet<string> = new Set([
   "transfer-encoding",
   "upgrade",
   "expect",
-  invocationHeader,
+  recordHeader,
 ]);
 const informationalMax = 16;
 const chunkSizeDigitsMax = 12;
@@ -30,11 +32,11 @@ const chunkSizeDigitsMax = 12;
 const statusPattern = /^HTTP\/1\.1 ([2-5]\d\d|1\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?$/;
 const headerPattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/;
 
-type ParseState = "none" | "head" | "length" | "chunk-size" | "chunk-data" | "chunk-end" | "trailers" | "until-close";
+type ParseState = "none" | "head" | "length" | "chunk-size" | "chunk-data" | "chunk-end" | "trailers" | "until-close" | "idle";
 
 /**
  * ```
- * none ─ expect ─▶ head ─▶ a body's states ─▶ none
+ * none ─ expect ─▶ head ─▶ a body's states ─▶ idle ─▶ none
  * ```
  */
 export class ResponseParser {
@@ -88,6 +90,11 @@ export class ResponseParser {
         return "it wrote what no request asked for";
       case "head":
         return this.#parseHead(chunk, at);
+      case "idle":
+        if (chunk[at] !== idleByte) return "it wrote more than its answer";
+        this.#state = "none";
+        this.#reader.idle();
+        return at + 1;
       case "length": {
         const end = Math.min(chunk.length, at + this.#left);
         this.#left -= end - at;
@@ -250,7 +257,7 @@ export class ResponseParser {
   }
 
   #finish(): void {
-    this.#state = "none";
+    this.#state = "idle";
     this.#reader.end();
   }
 }

@@ -6,7 +6,7 @@ import { describe, it } from "node:test";
 import { sourceOf } from "./testbed.ts";
 import { Wire, type WireBreak, type WireRequest } from "./wire.ts";
 
-const get: WireRequest = { id: "1", method: "GET", url: "/", headers: ["host", "a"], body: null };
+const get: WireRequest = { method: "GET", url: "/", headers: ["host", "a"], body: null };
 
 function open(headBytesMax = 1000): { wire: Wire; guest: Duplex; broken: Promise<WireBreak> } {
   const [host, guest] = duplexPair();
@@ -27,6 +27,7 @@ function send(wire: Wire, request: WireRequest) {
     chunks,
     takes: true,
     ended: false,
+    idle: [] as boolean[],
   };
   wire.send(request, {
     head: (status, headers) => head.resolve([status, headers]),
@@ -39,6 +40,7 @@ function send(wire: Wire, request: WireRequest) {
       end.resolve(Buffer.concat(chunks).toString());
     },
     done: done.resolve,
+    idle: (isWhole) => exchange.idle.push(isWhole),
     abandoned: abandoned.resolve,
   });
   return exchange;
@@ -112,6 +114,34 @@ describe("the wire", { timeout: 20_000 }, () => {
     const fresh = open();
     fresh.guest.write("H");
     assert.equal((await fresh.broken).why, "invalid");
+  });
+
+  it("hears that nothing is pending only after the answer, and whether it came with it", async () => {
+    const { wire, guest, broken } = open();
+    const answer = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx";
+    for (const [pieces, expected] of [
+      [[`${answer}\0`], [true]],
+      [[answer, "\0"], [false]],
+      [[answer.slice(0, 20), `${answer.slice(20)}\0`], [false]],
+    ] as const) {
+      const exchange = send(wire, get);
+      for (const piece of pieces) {
+        assert.deepEqual(exchange.idle, []);
+        guest.write(piece);
+        await new Promise(setImmediate);
+      }
+      await exchange.done;
+      assert.deepEqual(exchange.idle, expected);
+    }
+    const early = send(wire, get);
+    guest.write(`\0${answer}`);
+    assert.equal((await broken).why, "invalid");
+    assert.deepEqual(early.idle, []);
+    const twice = open();
+    const exchange = send(twice.wire, get);
+    twice.guest.write(`${answer}\0\0`);
+    assert.equal((await twice.broken).why, "invalid");
+    assert.deepEqual(exchange.idle, [true]);
   });
 
   it("talks to Node's server: bodies both ways, with and without length, HEAD, early answers", async () => {

@@ -5,12 +5,15 @@
  */
 import type { Duplex } from "node:stream";
 import { MayflyError } from "../errors.ts";
-import { invocationHeader } from "../runtime/protocol.js";
+import { recordHeader } from "../runtime/protocol.js";
 import type { BodyReader, BodySource, Invocation } from "./functions.ts";
 import { hopByHop, ResponseParser } from "./response-parser.ts";
 
-/** What is sent of an invocation. */
-export type WireRequest = Pick<Invocation, "id" | "method" | "url" | "headers" | "body" | "upgrade">;
+/** What is sent of an invocation, or what the platform itself asks. */
+export type WireRequest = Pick<Invocation, "method" | "url" | "headers" | "body" | "upgrade"> & {
+  /** See `recordHeader`. */
+  readonly isForRecord?: true;
+};
 
 /** Whoever takes an answer. */
 export interface WireReader {
@@ -21,6 +24,11 @@ export interface WireReader {
   end(): void;
   /** Request and response are through: the wire is free. Never called when it breaks before. */
   done(): void;
+  /**
+   * The guest says that nothing of the exchange is pending, mostly before `done`.
+   * @param isWhole answer and word came in one piece
+   */
+  idle(isWhole: boolean): void;
   /** The rest of the request will not come. The wire is of no further use. */
   abandoned(): void;
 }
@@ -42,10 +50,14 @@ export class Wire {
   readonly #onBreak: (broken: WireBreak) => void;
   readonly #parser: ResponseParser;
   #reader: WireReader | undefined;
+  /** Whose exchange it is, also when request and answer are through. */
+  #asking: WireReader | undefined;
   /** What the client sends when an upgrade is agreed on. */
   #upgrade: BodySource | undefined;
   #sent = true;
   #answered = true;
+  /** Pieces in which the answer came. */
+  #pieces = 0;
   #broken = false;
 
   /** @param onBreak called at most once; the wire is of no use afterwards */
@@ -64,8 +76,8 @@ export class Wire {
         this.#answered = true;
         if (stream.isPaused()) stream.resume();
         this.#reader?.end();
-        this.#settle();
       },
+      idle: () => this.#idle(),
     });
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));
     stream.on("error", () => this.#closed());
@@ -85,7 +97,9 @@ export class Wire {
     if (this.#broken || this.#reader !== undefined) throw new Error("The wire is not free.");
     const { text, framing } = requestHead(request);
     this.#reader = reader;
+    this.#asking = reader;
     this.#answered = false;
+    this.#pieces = 0;
     this.#upgrade = request.upgrade === undefined ? undefined : (request.body ?? undefined);
     this.#sent = request.body === null || request.upgrade !== undefined;
     this.#parser.expect(request.method, request.upgrade !== undefined);
@@ -130,14 +144,16 @@ export class Wire {
 
   /** Nobody wants the rest of the exchange. The wire is of no further use. */
   drop(): void {
-    this.#reader = undefined;
+    this.#reader = this.#asking = undefined;
     this.#broken = true;
     this.#stream.resume();
   }
 
   #receive(chunk: Buffer): void {
     if (this.#broken) return;
+    this.#pieces++;
     const trouble = this.#parser.parse(chunk);
+    this.#settle();
     if (trouble !== undefined) this.#break({ why: "invalid", message: trouble });
   }
 
@@ -148,10 +164,17 @@ export class Wire {
     reader?.done();
   }
 
+  #idle(): void {
+    const reader = this.#asking;
+    this.#asking = undefined;
+    reader?.idle(this.#pieces === 1);
+  }
+
   #closed(): void {
     if (this.#broken) return;
     this.#broken = true;
     this.#parser.close();
+    this.#settle();
     // An upgrade uses the connection up: to close it is how it ends.
     if (this.#upgrade !== undefined && this.#answered) return;
     this.#break({ why: "closed", message: "the connection is closed" });
@@ -168,7 +191,7 @@ type Framing = number | "chunked";
 function requestHead(request: WireRequest): { text: string; framing: Framing } {
   const { method, url, headers, body, upgrade = "none" } = request;
   if (!tokenPattern.test(upgrade) || !tokenPattern.test(method) || !targetPattern.test(url)) throw new MayflyError("BAD_REQUEST");
-  let text = `${method} ${url} HTTP/1.1\r\n${invocationHeader}: ${request.id}\r\n`;
+  let text = `${method} ${url} HTTP/1.1\r\n${request.isForRecord === true ? `${recordHeader}: 1\r\n` : ""}`;
   let framing: Framing = "chunked";
   for (let index = 0; index + 1 < headers.length; index += 2) {
     const name = headers[index]!;

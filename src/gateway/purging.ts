@@ -40,7 +40,7 @@ export class PurgingFunctions implements Pick<Functions, "invoke"> {
 
 /** Passes a response on, from its head on only when what `before` asks for is done. */
 class WaitingSink implements ResponseSink {
-  /** Not a function that is set anew: such a field keeps dead requests alive (docs/decisions/010-young-garbage.md). */
+  /** Not a function that is set anew: such a field keeps dead requests alive (docs/decisions/012-young-garbage.md). */
   running: RunningInvocation | null = null;
   readonly #sink: ResponseSink;
   readonly #before: (head: ResponseHead) => Promise<void> | null;

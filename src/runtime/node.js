@@ -3,19 +3,19 @@
  * one Function on `load` and answers its requests, one at a time, until the host destroys it.
  * A handler that throws ends the process with code 1; what Node does with uncaught exceptions is left as it is.
  */
-import { createServer } from "node:http";
+import { createServer, ServerResponse } from "node:http";
 import { Socket } from "node:net";
 // An Edge Function's scope has another global of that name.
 import process from "node:process";
 import { StringDecoder } from "node:string_decoder";
-import { invocationHeader, loadFailureLengthMax, recordInvocation } from "./protocol.js";
+import { loadFailureLengthMax, recordHeader } from "./protocol.js";
 import { publishContext, RequestContext, runInContext } from "./request-context.js";
 import { loadedPack, loadHandler } from "./handler.js";
+import { RequestSocket } from "./request-socket.js";
 import { publishNextCache } from "./next-cache.js";
 import { mapStackTraces } from "./source-maps.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
-/** @typedef {import("node:http").ServerResponse} ServerResponse */
 /** @typedef {import("./handler.js").Handler} Handler */
 /** @typedef {import("./protocol.js").GuestMessage} GuestMessage */
 /** @typedef {import("./protocol.js").HostMessage} HostMessage */
@@ -27,7 +27,7 @@ const { exit, hrtime } = process;
 let loaded = false;
 /** @type {Handler} */
 let handler = (_request, response) => void response.writeHead(503).end();
-/** @type {Socket | undefined} */
+/** @type {RequestSocket | undefined} */
 let requests;
 /** The request connection belongs to the Function. */
 let upgraded = false;
@@ -92,21 +92,36 @@ async function load(message) {
 
 // ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Its last piece may wait for the word that nothing is pending. */
+class Response extends ServerResponse {
+  /** @override @param {...any} parts */
+  end(...parts) {
+    const end = () => super.end(.../** @type {[]} */ (parts));
+    return this.socket instanceof RequestSocket ? this.socket.holding(end) : end();
+  }
+}
+
 const server = createServer(
   // The host has limits of its own; a timer of ours would be overdue at the thaw and close the connection.
-  { keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0, requireHostHeader: false, maxHeaderSize: 1_048_576 },
+  {
+    keepAliveTimeout: 0,
+    requestTimeout: 0,
+    headersTimeout: 0,
+    requireHostHeader: false,
+    maxHeaderSize: 1_048_576,
+    ServerResponse: Response,
+  },
   onRequest,
 );
 server.timeout = 0;
 
 /** @param {IncomingMessage} request @param {ServerResponse} response */
 function onRequest(request, response) {
-  const invocation = takeInvocation(request);
-  if (invocation === recordInvocation) return void record(request, response);
+  if (request.rawHeaders[0] === recordHeader) return void record(request, response);
   const context = new RequestContext(request, response);
   // An answer after the answer: the first stands, the error is logged.
   response.on("error", (error) => console.error(error));
-  response.on("close", () => sayIdle(context, invocation));
+  response.on("close", () => sayIdle(context));
   runInContext(context, () => void answer(request, response));
 }
 
@@ -116,19 +131,12 @@ function record(request, response) {
   response.writeHead(bytes === undefined ? 204 : 200, bytes === undefined ? {} : { "content-length": bytes.length }).end(bytes);
 }
 
-/** @param {IncomingMessage} request */
-function takeInvocation(request) {
-  // First: the headers are made of the raw ones when they are first asked for.
-  delete request.headers[invocationHeader];
-  const [, invocation = ""] = request.rawHeaders.splice(0, 2);
-  return invocation;
-}
-
-/** As soon as nothing is pending. @param {RequestContext} context @param {string} invocation */
-function sayIdle(context, invocation) {
+/** As soon as nothing is pending. @param {RequestContext} context */
+function sayIdle(context) {
   if (!loaded) return;
-  if (context.busy) void context.settled().then(() => say({ type: "idle", invocation }));
-  else say({ type: "idle", invocation });
+  if (!context.busy) return requests?.idle();
+  requests?.release();
+  void context.settled().then(() => requests?.idle());
 }
 
 /**
@@ -140,10 +148,9 @@ function passUpgrades(own) {
   const pass = () => {
     if (server.listenerCount("upgrade") > 0) return;
     server.on("upgrade", (request, socket, head) => {
-      const invocation = takeInvocation(request);
       const context = new RequestContext(request);
       upgraded = true;
-      socket.on("close", () => sayIdle(context, invocation));
+      socket.on("close", () => void context.settled().then(() => say({ type: "idle" })));
       runInContext(context, () => void own.emit("upgrade", request, socket, head));
     });
   };
@@ -192,7 +199,7 @@ if (process.argv.includes("--warm-up")) {
   const { warmUp } = await import("./warm-up.js");
   await warmUp(server, (dummy) => (handler = dummy));
 }
-requests = new Socket({ fd: 4, readable: true, writable: true });
+requests = new RequestSocket({ fd: 4, readable: true, writable: true });
 requests.on("close", () => {
   if (!upgraded) exit(0);
 });

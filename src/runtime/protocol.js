@@ -6,11 +6,12 @@
  *   guest → host   {type:"ready"}                                once, when the generic runtime is up and warm
  *   host  → guest  {type:"load", root, handler, …}               once: become this Function
  *   guest → host   {type:"loaded", ms, pack?} | {type:"load-failed", message}
- *   guest → host   {type:"idle", invocation}                     response sent and every waitUntil promise settled
+ *   guest → host   {type:"idle"}                                 after an upgrade: it is over and every waitUntil promise settled
  *   host  → guest  {type:"retire"}                               once, without work: emit SIGTERM, end by yourself
  *
  * Descriptor 4 (requests): HTTP/1.1, the host is the client, one request at a time on one connection that stays open.
- * The first header of each request is `invocationHeader`, which the runtime takes away before the handler sees it.
+ * After each answer the runtime writes `idleByte`: every waitUntil promise has settled, the next request may come. Mostly it
+ * leaves in one piece with the answer's end. An answer that only the connection's end ends has none.
  * There is no message for a client that has gone: its request is answered all the same, to nobody. A request with
  * `Upgrade` whose answer is 101 makes the connection a pipe between client and Function; when it closes, the runtime says
  * idle and is of no further use.
@@ -25,8 +26,8 @@ export const controlLineBytesMax = 65_536;
 /** Longest message of a `load-failed`, in UTF-16 units; the runtime cuts it. */
 export const loadFailureLengthMax = 2000;
 
-/** Carries the invocation's id to the runtime; always the first header. */
-export const invocationHeader = "x-mayfly-invocation";
+/** Follows an answer when nothing of its invocation is pending. No answer begins with it. */
+export const idleByte = 0;
 
 /**
  * Of a response: tags that the edge is to forget, as `delete=a,b;invalidate=c` with each of them URL-encoded. The runtime
@@ -38,10 +39,10 @@ export const purgeHeader = "x-mayfly-purge";
 export const prerenderHeader = "x-mayfly-prerender";
 
 /**
- * In place of an invocation's id: the platform itself asks, once the Function has no work, for what V8 has compiled of the
- * module pack by now (module-pack.js), at most as many bytes as the path says. 200 with them, or 204.
+ * First header of a request with which the platform itself asks, once the Function has no work, for what V8 has compiled of the
+ * module pack by now (module-pack.js), at most as many bytes as the path says. 200 with them, or 204. No invocation can have it.
  */
-export const recordInvocation = "record";
+export const recordHeader = "x-mayfly-record";
 
 /** Guest path of a Function's bundle. */
 export const taskDirectory = "/var/task";
@@ -70,5 +71,5 @@ export const runtimeDirectory = "/var/runtime";
  *
  * @typedef {LoadMessage | {type: "retire"}} HostMessage
  *
- * @typedef {{type: "ready"} | {type: "loaded", ms: number, pack?: PackUse} | {type: "load-failed", message: string} | {type: "idle", invocation: string}} GuestMessage
+ * @typedef {{type: "ready"} | {type: "loaded", ms: number, pack?: PackUse} | {type: "load-failed", message: string} | {type: "idle"}} GuestMessage
  */

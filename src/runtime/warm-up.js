@@ -8,7 +8,6 @@ import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { loadHandler } from "./handler.js";
 import { warmUpPacks } from "./module-pack.js";
-import { invocationHeader } from "./protocol.js";
 import { webHandler } from "./web-handler.js";
 
 /** @typedef {import("./handler.js").Handler} Handler */
@@ -85,7 +84,7 @@ export async function warmUp(server, become) {
       };
       socket.on("data", onData).once("error", reject).once("close", reject);
       const length = body === "" ? "" : `content-type: application/json\r\ncontent-length: ${body.length}\r\n`;
-      socket.write(`${method} /?a=1 HTTP/1.1\r\n${invocationHeader}: 0\r\nhost: localhost\r\n${length}\r\n${body}`);
+      socket.write(`${method} /?a=1 HTTP/1.1\r\nhost: localhost\r\n${length}\r\n${body}`);
     });
   for (const handler of [plain, web]) {
     become(handler);
