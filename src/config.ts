@@ -71,9 +71,22 @@ export const knobs = {
   peers: {
     type: "string",
     default: "",
-    doc: "Nodes in other regions (region=http://host:port, comma-separated); Functions run in a region that their configuration names.",
+    doc: "Nodes in other regions (region=http://host:port or https, comma-separated); Functions run in a region that their configuration names.",
   },
   peerSecretFile: { type: "string", default: "", doc: "File with the secret that all peers share, at least 32 characters." },
+  peerCaFile: {
+    type: "string",
+    default: "",
+    doc: "Certificates (PEM file) of the authorities that vouch for peers at https addresses, whose certificates are for the domain; empty: those that the system trusts.",
+  },
+  signInRateMax: {
+    type: "number",
+    default: 10,
+    unit: "attempts per minute",
+    min: 1,
+    max: 10_000,
+    doc: "Tokens that one address may try at the sign-in form of /_src and /_logs.",
+  },
   sandbox: {
     type: "string",
     flag: "sandbox",

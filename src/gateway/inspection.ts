@@ -20,6 +20,7 @@ import type { Exchange } from "./exchange.ts";
 import { isControlHost, parseAuthority, type HostIndex } from "./host.ts";
 import { escapeHtml, privatePageHeaders, renderPage } from "./html.ts";
 import { readableSize } from "./listing.ts";
+import { Lru } from "./lru.ts";
 import { parseCookies } from "./spelling.ts";
 
 export interface InspectionParts {
@@ -28,7 +29,7 @@ export interface InspectionParts {
   readonly logs: Pick<LogStore, "query">;
   readonly blobs: Pick<BlobStore, "read">;
   readonly hosts: HostIndex;
-  readonly config: Pick<Config, "domain">;
+  readonly config: Pick<Config, "domain" | "signInRateMax">;
   readonly clock: Clock;
 }
 
@@ -51,9 +52,11 @@ interface Ticket {
 
 export class Inspection {
   readonly #parts: InspectionParts;
+  readonly #attempts: Attempts;
 
   constructor(parts: InspectionParts) {
     this.#parts = parts;
+    this.#attempts = new Attempts(parts.clock, parts.config.signInRateMax);
   }
 
   /** Whether it answers this path of the platform's own host. */
@@ -73,6 +76,12 @@ export class Inspection {
     if (target === null)
       return notice(exchange, 404, "There is no such deployment", "Open the address of a deployment, with /_src or /_logs behind it.");
     if (exchange.method !== "POST") return signInForm(exchange, target.authority, null);
+    const from = networkOf(exchange.request.remoteAddress);
+    const leftMs = this.#attempts.take(from);
+    if (leftMs > 0) {
+      const retryAfter = ["retry-after", String(Math.ceil(leftMs / 1000))];
+      return notice(exchange, 429, "Too many attempts", "Wait a minute, then try again.", retryAfter);
+    }
     const token = new URLSearchParams(await readForm(exchange)).get("token")?.trim() ?? "";
     const { store, clock } = this.#parts;
     const identity = await findIdentity(store, token, clock.now());
@@ -184,6 +193,36 @@ export class Inspection {
     } catch {
       return false;
     }
+  }
+}
+
+/** An IPv6 client has a whole network to itself. */
+function networkOf(address: string): string {
+  return address.includes(":") ? address.split(":", 4).join(":") : address;
+}
+
+const addressesMax = 10_000;
+const minuteMs = 60_000;
+
+/** Attempts to sign in, by address. */
+class Attempts {
+  readonly #clock: Clock;
+  readonly #max: number;
+  readonly #byAddress = new Lru<string, { readonly untilMs: number; readonly count: number }>(addressesMax);
+
+  constructor(clock: Clock, max: number) {
+    this.#clock = clock;
+    this.#max = max;
+  }
+
+  /** Counts one more. @returns how long it must wait; 0: it may try */
+  take(address: string): number {
+    const nowMs = this.#clock.now();
+    const known = this.#byAddress.get(address);
+    const begun = known === undefined || known.untilMs <= nowMs ? { untilMs: nowMs + minuteMs, count: 0 } : known;
+    if (begun.count >= this.#max) return begun.untilMs - nowMs;
+    this.#byAddress.set(address, { ...begun, count: begun.count + 1 });
+    return 0;
   }
 }
 

@@ -1,7 +1,8 @@
 /** Functions in the regions that they name: nodes that hand invocations on to each other, over real sockets. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
@@ -83,6 +84,42 @@ describe("Functions in other regions", () => {
     }
   });
 
+  test("over TLS, when the peer's certificate is vouched for", async () => {
+    const port = await closedPort();
+    await using nodes = await openNodes({ httpsPort: port });
+    const { authorityPath } = nodes.peer;
+    const trusted = { MAYFLY_PEERS: `fra1=https://127.0.0.1:${port}`, MAYFLY_PEER_CA_FILE: authorityPath! };
+    await using edge = await nodes.openEdge(trusted);
+    const there = await ask(edge, "a.localhost", "/there", { method: "POST", body: "over tls" });
+    assert.deepEqual([JSON.parse(there.body).region, JSON.parse(there.body).body], ["fra1", "over tls"]);
+    await using wary = await nodes.openEdge({ ...trusted, MAYFLY_PEER_CA_FILE: "" });
+    assert.equal(JSON.parse((await ask(wary, "a.localhost", "/there")).body).region, "dev1");
+  });
+
+  test("WebSockets, too: bytes both ways, until either side ends it", async () => {
+    await using nodes = await openNodes();
+    const socket = connect(nodes.edge.port, "127.0.0.1").setEncoding("latin1");
+    let heard = "";
+    socket.on("data", (chunk: string) => (heard += chunk));
+    socket.write("GET /socket HTTP/1.1\r\nhost: a.localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
+    const until = async (text: string) => {
+      for (let count = 0; count < 1000 && !heard.includes(text); count++) await sleep(10);
+      assert.ok(heard.includes(text), heard);
+    };
+    await until("hello from fra1");
+    assert.match(heard, /^HTTP\/1\.1 101 [^]*x-vercel-id: dev1::fra1::/);
+    assert.doesNotMatch(heard, /x-mayfly-hop/);
+    for (const word of ["one", "two"]) {
+      socket.write(word);
+      await until(`<${word}>`);
+    }
+    socket.end();
+    await once(socket, "close");
+    // Where the Function does not agree the answer is an ordinary one.
+    const plain = await ask(nodes.edge, "a.localhost", "/throttled", { headers: { connection: "Upgrade", upgrade: "websocket" } });
+    assert.deepEqual([plain.status, plain.headers["retry-after"]], [429, "7"]);
+  });
+
   test("a circle is refused", async () => {
     // The node that is called fra1 here calls itself sfo1.
     await using nodes = await openNodes({ peerRegion: "sfo1" });
@@ -138,6 +175,8 @@ describe("Functions in other regions", () => {
 });
 
 interface Nodes extends AsyncDisposable {
+  /** Another node in dev1. */
+  readonly openEdge: (settings: Readonly<Record<string, string>>) => Promise<Testbed>;
   /** In dev1: where clients ask. */
   readonly edge: Testbed;
   /** In fra1. */
@@ -147,7 +186,9 @@ interface Nodes extends AsyncDisposable {
 }
 
 /** Two nodes that serve the same deployment; all its Functions but `/here` belong to fra1. */
-async function openNodes(options: { readonly peerRegion?: string; readonly before?: string; readonly only?: string } = {}): Promise<Nodes> {
+async function openNodes(
+  options: { readonly peerRegion?: string; readonly before?: string; readonly only?: string; readonly httpsPort?: number } = {},
+): Promise<Nodes> {
   const directory = mkdtempSync(join(tmpdir(), "mayfly-regions-"));
   const secretFile = join(directory, "secret");
   writeFileSync(secretFile, `${secret}\n`);
@@ -161,6 +202,12 @@ async function openNodes(options: { readonly peerRegion?: string; readonly befor
         return answer(JSON.stringify(said), { status: 201, headers: ["set-cookie", "a=1", "set-cookie", "b=2", "server", "own"] });
       },
       echo: ({ body }) => answer(body!),
+      socket({ body }) {
+        const out = new PassThrough();
+        out.write(`hello from ${region} `);
+        body!.on("data", (chunk: Buffer) => void out.write(`<${chunk.toString()}>`)).on("end", () => void out.end());
+        return answer(out, { status: 101 });
+      },
       crash() {
         throw new MayflyError("FUNCTION_INVOCATION_FAILED");
       },
@@ -193,12 +240,19 @@ async function openNodes(options: { readonly peerRegion?: string; readonly befor
     MAYFLY_PEERS: peers,
     MAYFLY_PEER_SECRET_FILE: secretFile,
   });
-  const peer = await openTestbed({ a: site("fra1") }, settings(options.peerRegion ?? "fra1", "dev1=http://127.0.0.1:9"));
+  const peer = await openTestbed(
+    { a: site("fra1") },
+    {
+      ...settings(options.peerRegion ?? "fra1", "dev1=http://127.0.0.1:9"),
+      ...(options.httpsPort === undefined ? {} : { MAYFLY_HTTPS_PORT: String(options.httpsPort) }),
+    },
+  );
   const peers = options.only ?? `${options.before ?? ""}fra1=http://127.0.0.1:${peer.port}`;
   const edge = await openTestbed({ a: site("dev1") }, settings("dev1", peers));
   return {
     edge,
     peer,
+    openEdge: (more) => openTestbed({ a: site("dev1") }, { ...settings("dev1", ""), ...more }),
     left: () => left,
     async [Symbol.asyncDispose]() {
       await edge[Symbol.asyncDispose]();

@@ -6,10 +6,12 @@
  */
 import { readFileSync } from "node:fs";
 import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import type { Duplex } from "node:stream";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { isErrorCode, MayflyError, messageOf } from "../errors.ts";
-import type { Functions, Invocation, InvocationStart, ResponseSink, RunningInvocation } from "../functions/functions.ts";
+import type { Functions, Invocation, InvocationStart, ResponseHead, ResponseSink, RunningInvocation } from "../functions/functions.ts";
 import type { FunctionSpec } from "../model.ts";
 import type { Exchange } from "./exchange.ts";
 import { isFramingHeader, passOn } from "./headers.ts";
@@ -26,12 +28,12 @@ const peerExtraMs = 60_000;
 
 export interface Peer {
   readonly region: string;
-  /** `http://10.0.0.2:3000` */
+  /** `http://10.0.0.2:3000`, or `https://…`: its certificate must be for the platform's domain. */
   readonly origin: string;
 }
 
 export interface RegionsParts {
-  readonly config: Pick<Config, "region" | "peers" | "peerSecretFile">;
+  readonly config: Pick<Config, "region" | "peers" | "peerSecretFile" | "peerCaFile" | "domain">;
   readonly clock: Clock;
   /** This node's own. */
   readonly functions: Pick<Functions, "invoke">;
@@ -47,14 +49,18 @@ export function openRegions(parts: RegionsParts): Regions | null {
   if (peers.length === 0) return null;
   const path = parts.config.peerSecretFile;
   if (path === "") throw new MayflyError("config_invalid", "Peers need a secret that they share: MAYFLY_PEER_SECRET_FILE.");
-  let secret: string;
-  try {
-    secret = readFileSync(path, "utf8").trim();
-  } catch (error) {
-    throw new MayflyError("config_invalid", `Cannot read the peers' secret ${path}: ${messageOf(error)}`, { cause: error });
-  }
+  const secret = readSetting(path, "secret").trim();
   if (secret.length < 32) throw new MayflyError("config_invalid", `The peers' secret in ${path} must have at least 32 characters.`);
-  return new Regions(parts, peers, secret);
+  const { peerCaFile } = parts.config;
+  return new Regions(parts, peers, secret, peerCaFile === "" ? undefined : readSetting(peerCaFile, "authorities"));
+}
+
+function readSetting(path: string, what: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new MayflyError("config_invalid", `Cannot read the peers' ${what} ${path}: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** `fra1=http://10.0.0.2:3000,iad1=http://10.0.1.2:3000` */
@@ -65,8 +71,8 @@ export function parsePeers(text: string): Peer[] {
     .map((part) => {
       const [, region, address] = /^\s*([a-z0-9-]{1,32})=(\S+)\s*$/.exec(part) ?? [];
       const url = address === undefined ? null : URL.parse(address);
-      if (region === undefined || url === null || url.protocol !== "http:" || url.pathname !== "/") {
-        throw new MayflyError("config_invalid", `"${part}" is not a peer: region=http://host:port.`);
+      if (region === undefined || url === null || !["http:", "https:"].includes(url.protocol) || url.pathname !== "/") {
+        throw new MayflyError("config_invalid", `"${part}" is not a peer: region=http://host:port, or https.`);
       }
       return { region, origin: url.origin };
     });
@@ -76,30 +82,39 @@ export class Regions implements Pick<Functions, "invoke"> {
   readonly #parts: RegionsParts;
   readonly #peers: readonly Peer[];
   readonly #secret: string;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: peerSocketsMax, maxFreeSockets: 64 });
+  readonly #agents: { readonly http: Agent; readonly https: HttpsAgent };
   /** Peer's origin → when it may be asked again. */
   readonly #pausedUntilMs = new Map<string, number>();
 
-  constructor(parts: RegionsParts, peers: readonly Peer[], secret: string) {
+  /** @param authorities PEM; undefined: those that the system trusts */
+  constructor(parts: RegionsParts, peers: readonly Peer[], secret: string, authorities: string | undefined) {
     this.#parts = parts;
     this.#peers = peers;
     this.#secret = secret;
+    const options = { keepAlive: true, maxSockets: peerSocketsMax, maxFreeSockets: 64 };
+    const servername = parts.config.domain;
+    this.#agents = {
+      http: new Agent(options),
+      https: new HttpsAgent({ ...options, servername, ...(authorities === undefined ? {} : { ca: authorities }) }),
+    };
   }
 
   invoke(invocation: Invocation, sink: ResponseSink): RunningInvocation {
     const { config, functions } = this.#parts;
     const peers = this.#peersOf(invocation.spec);
-    // What is no longer HTTP is not handed on.
-    if (peers.length === 0 || invocation.upgrade !== undefined) return functions.invoke(invocation, sink);
+    if (peers.length === 0) return functions.invoke(invocation, sink);
     const remote = new RemoteInvocation({
       invocation,
       sink,
       peers,
-      agent: this.#agent,
+      agents: this.#agents,
       sign: (request) =>
         signHop(this.#secret, { id: invocation.id, functionId: invocation.spec.id, from: config.region }, request, this.#parts.clock.now()),
       clock: this.#parts.clock,
-      isDown: (peer) => void this.#pausedUntilMs.set(peer.origin, this.#parts.clock.now() + peerPauseMs),
+      isDown: (peer, why) => {
+        console.error(`gateway: the node in ${peer.region} (${peer.origin}) takes no request: ${why}`);
+        this.#pausedUntilMs.set(peer.origin, this.#parts.clock.now() + peerPauseMs);
+      },
       local: () => functions.invoke(invocation, sink),
     });
     remote.begin();
@@ -140,17 +155,28 @@ export class Regions implements Pick<Functions, "invoke"> {
     if (!spec.regions.includes(config.region)) throw new MayflyError("INFINITE_LOOP_DETECTED");
     const headers = passOn(exchange.request.headers, (name) => name.startsWith(hopNames.hop));
     headers.push("host", exchange.header(hopNames.host) ?? "");
-    const body = exchange.hasBody
-      ? {
-          read: exchange.readBody.bind(exchange),
-          pause: exchange.pauseBody.bind(exchange),
-          resume: exchange.resumeBody.bind(exchange),
-        }
-      : null;
+    const upgrades = exchange.request.upgrade === "websocket" && exchange.method === "GET" && !exchange.hasBody;
+    const body =
+      exchange.hasBody || upgrades
+        ? {
+            read: exchange.readBody.bind(exchange),
+            pause: exchange.pauseBody.bind(exchange),
+            resume: exchange.resumeBody.bind(exchange),
+          }
+        : null;
     const result = (said: unknown) => [hopNames.hop, config.region, hopNames.result, encodeURIComponent(JSON.stringify(said))];
     const { promise, resolve } = Promise.withResolvers<void>();
     const running = functions.invoke(
-      { id: hop.id, manifest: deployment.manifest, spec, method: exchange.method, url: exchange.request.target, headers, body },
+      {
+        id: hop.id,
+        manifest: deployment.manifest,
+        spec,
+        method: exchange.method,
+        url: exchange.request.target,
+        headers,
+        body,
+        ...(upgrades ? { upgrade: "websocket" } : {}),
+      },
       {
         head({ status, headers: raw, start, timings }) {
           exchange.head(status, [...raw, ...result({ start, timings })]);
@@ -182,10 +208,10 @@ interface RemoteParts {
   readonly sink: ResponseSink;
   /** Not empty. */
   readonly peers: readonly Peer[];
-  readonly agent: Agent;
+  readonly agents: { readonly http: Agent; readonly https: HttpsAgent };
   readonly clock: Clock;
   readonly sign: (request: HopRequest) => string;
-  readonly isDown: (peer: Peer) => void;
+  readonly isDown: (peer: Peer, why: string) => void;
   /** Runs it here. */
   readonly local: () => RunningInvocation;
 }
@@ -196,6 +222,8 @@ class RemoteInvocation implements RunningInvocation {
   #local: RunningInvocation | null = null;
   #outgoing: ClientRequest | null = null;
   #response: IncomingMessage | null = null;
+  /** From an upgrade on. */
+  #tunnel: Duplex | null = null;
   #over = false;
   #cancelDeadline: () => void = () => {};
 
@@ -213,7 +241,7 @@ class RemoteInvocation implements RunningInvocation {
 
   resume(): void {
     if (this.#local !== null) this.#local.resume();
-    else this.#response?.resume();
+    else (this.#tunnel ?? this.#response)?.resume();
   }
 
   cancel(): void {
@@ -221,11 +249,12 @@ class RemoteInvocation implements RunningInvocation {
     this.#cancelDeadline();
     this.#local?.cancel();
     this.#outgoing?.destroy();
+    this.#tunnel?.destroy();
   }
 
   #ask(index: number): void {
     if (this.#over) return;
-    const { invocation, peers, agent, sign, isDown, clock, local } = this.#parts;
+    const { invocation, peers, agents, sign, isDown, clock, local } = this.#parts;
     const peer = peers[index];
     if (peer === undefined) {
       // Nobody of the Function's regions answers: better from here than not at all.
@@ -233,7 +262,9 @@ class RemoteInvocation implements RunningInvocation {
       this.#local = local();
       return;
     }
-    const { method, url, body, manifest } = invocation;
+    const { method, url, manifest, upgrade } = invocation;
+    // Of an upgrade: what the client sends once it is agreed on.
+    const body = upgrade === undefined ? invocation.body : null;
     const headers = invocation.headers.slice();
     const at = headers.findIndex((name, position) => position % 2 === 0 && name === "host");
     const [, host = ""] = at === -1 ? [] : headers.splice(at, 2);
@@ -241,8 +272,11 @@ class RemoteInvocation implements RunningInvocation {
     sent.push(hopNames.hop, sign(signedPart(method, url, sent)));
     if (body !== null && !headers.some((name, position) => position % 2 === 0 && name === "content-length"))
       sent.push("transfer-encoding", "chunked");
-    const { hostname, port } = new URL(peer.origin);
-    const outgoing = httpRequest({ agent, hostname: hostname.replaceAll(/[[\]]/g, ""), port, method, path: url, headers: sent });
+    if (upgrade !== undefined) sent.push("connection", "upgrade", "upgrade", upgrade);
+    const { hostname, port, protocol } = new URL(peer.origin);
+    const options = { hostname: hostname.replaceAll(/[[\]]/g, ""), port, method, path: url, headers: sent };
+    const isSecure = protocol === "https:";
+    const outgoing = isSecure ? httpsRequest({ ...options, agent: agents.https }) : httpRequest({ ...options, agent: agents.http });
     this.#outgoing = outgoing;
     let connected = false;
     const cancelConnect = clock.after(connectMsMax, () => {
@@ -255,15 +289,16 @@ class RemoteInvocation implements RunningInvocation {
       else this.#send(outgoing, body);
     };
     outgoing.on("socket", (socket) => {
-      if (socket.connecting) socket.once("connect", begin);
+      if (socket.connecting) socket.once(isSecure ? "secureConnect" : "connect", begin);
       else begin();
     });
     outgoing.on("response", (response) => this.#receive(response, peer));
-    outgoing.on("error", () => {
+    outgoing.on("upgrade", (response, socket, first) => this.#join(response, socket, first, peer));
+    outgoing.on("error", (error) => {
       cancelConnect();
       if (this.#over || this.#response !== null) return;
       if (!connected) {
-        isDown(peer);
+        isDown(peer, error.message);
         this.#ask(index + 1);
       } else if (outgoing.reusedSocket && body === null && (method === "GET" || method === "HEAD")) {
         // A kept connection that the peer had just closed.
@@ -287,6 +322,39 @@ class RemoteInvocation implements RunningInvocation {
     });
   }
 
+  /** From here on bytes go both ways, until either side ends it. */
+  #join(response: IncomingMessage, socket: Duplex, first: Buffer, peer: Peer): void {
+    const { sink, invocation } = this.#parts;
+    this.#response = response;
+    this.#tunnel = socket;
+    socket.on("error", () => {});
+    const said = resultOf(response);
+    if (this.#over || said === null || invocation.body === null) {
+      socket.destroy();
+      return this.#fail(new MayflyError("REGION_UNAVAILABLE"));
+    }
+    sink.head(headOf(response, said, peer));
+    const take = (chunk: Buffer): void => {
+      if (!this.#over && !sink.data(chunk)) socket.pause();
+    };
+    if (first.length > 0) take(first);
+    socket.on("data", take);
+    socket.once("close", () => {
+      if (this.#over) return;
+      this.#over = true;
+      this.#cancelDeadline();
+      sink.end();
+    });
+    socket.on("drain", () => invocation.body!.resume());
+    invocation.body.read({
+      onData: (chunk) => {
+        if (!socket.write(chunk)) invocation.body!.pause();
+      },
+      onEnd: () => void socket.end(),
+      onError: () => socket.destroy(),
+    });
+  }
+
   #receive(response: IncomingMessage, peer: Peer): void {
     this.#response = response;
     const { sink } = this.#parts;
@@ -303,14 +371,7 @@ class RemoteInvocation implements RunningInvocation {
       const known = isErrorCode(code) ? code : response.statusCode === 508 ? "INFINITE_LOOP_DETECTED" : "REGION_UNAVAILABLE";
       return this.#fail(new MayflyError(known, said?.message, said?.details === undefined ? {} : { details: said.details }));
     }
-    const headers = passOn(response.rawHeaders, (name) => name.startsWith(hopNames.hop) || name === "x-vercel-id" || name === "server");
-    sink.head({
-      status: response.statusCode ?? 502,
-      headers,
-      start: said.start ?? "warm",
-      timings: said.timings ?? {},
-      region: peer.region,
-    });
+    sink.head(headOf(response, said, peer));
     response.on("data", (chunk: Buffer) => {
       if (!this.#over && !sink.data(chunk)) response.pause();
     });
@@ -329,6 +390,11 @@ class RemoteInvocation implements RunningInvocation {
     this.#outgoing?.destroy();
     this.#parts.sink.fail(error);
   }
+}
+
+function headOf(response: IncomingMessage, { start = "warm", timings = {} }: Result, { region }: Peer): ResponseHead {
+  const headers = passOn(response.rawHeaders, (name) => name.startsWith(hopNames.hop) || name === "x-vercel-id" || name === "server");
+  return { status: response.statusCode ?? 502, headers, start, timings, region };
 }
 
 /** What is signed: all but what each hop decides for itself. */

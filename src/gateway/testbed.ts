@@ -16,6 +16,7 @@ import type { Optimiser } from "../images/optimiser.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { LoggedRequest, LogLine, Manifest, Output, Route } from "../model.ts";
 import type { Purge, PurgeMode } from "../store/purges.ts";
+import { openCertificates } from "./certificates.ts";
 import { openCacheStore } from "./cache-store.ts";
 import { openGateway, type Gateway } from "./gateway.ts";
 import type { HostIndex } from "./host.ts";
@@ -41,17 +42,20 @@ function fakeFunctions(find: (id: string) => FakeFunction): Pick<Functions, "inv
       body?.on("error", () => {}).on("drain", () => source!.resume());
       let response: Readable | undefined;
       const run = async (): Promise<void> => {
-        source?.read({
-          onData: (chunk) => {
-            if (!body!.write(chunk)) source.pause();
-          },
-          onEnd: () => void body!.end(),
-          onError: (error) => void body!.destroy(error),
-        });
+        const read = (): void =>
+          source?.read({
+            onData: (chunk) => {
+              if (!body!.write(chunk)) source.pause();
+            },
+            onEnd: () => void body!.end(),
+            onError: (error) => void body!.destroy(error),
+          });
+        if (invocation.upgrade === undefined) read();
         const answered = await find(invocation.spec.id)({ ...invocation, body, signal: gone.signal });
         if (gone.signal.aborted) return void answered.body.destroy();
         response = answered.body;
         sink.head(answered);
+        if (answered.status === 101) read();
         response.on("data", (chunk: Buffer) => {
           if (!sink.data(chunk)) response!.pause();
         });
@@ -114,6 +118,8 @@ export class MemoryPurges implements PurgeLog {
 
 export interface Testbed extends AsyncDisposable {
   readonly port: number;
+  /** Certificate of the authority of its HTTPS port, if there is one. */
+  readonly authorityPath: string | null;
   readonly gateway: Gateway;
   readonly logged: LogLine[];
   readonly requests: LoggedRequest[];
@@ -198,10 +204,12 @@ export async function openTestbed(
     recall: (host) => compiled.get(host) ?? null,
   };
   const index = hosts ?? more.index?.(inMemory) ?? inMemory;
+  const certificates =
+    config.httpsPort === 0 ? null : await openCertificates({ config, clock, directory: join(directory, "tls"), serves: async () => true });
   const gateway = openGateway({
     config,
     clock,
-    certificates: null,
+    certificates,
     functions: fakeFunctions((id) => functions.get(id)!),
     hosts: index,
     blobs,
@@ -213,10 +221,12 @@ export async function openTestbed(
     inspection: null,
   });
   const { port } = await gateway.listen();
+  const authorityPath = certificates?.authorityPath ?? null;
   const atEnd: (() => void)[] = [];
   return Object.assign(bed, {
     atEnd: (callback: () => void) => void atEnd.push(callback),
     port,
+    authorityPath,
     gateway,
     logged,
     requests,

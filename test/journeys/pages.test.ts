@@ -62,6 +62,14 @@ describe("pages and the edge cache", () => {
     for (const target of ["evil.example/_src", `${url.host}/x`, "localhost/_src", ""]) {
       assert.equal((await mayfly.fetch(`http://localhost/_mayfly/sign-in?to=${encodeURIComponent(target)}`)).status, 404, target);
     }
+    // Whoever tries one token after the other has to wait, even with a right one; the form can still be seen.
+    const form = `http://localhost/_mayfly/sign-in?to=${encodeURIComponent(`${url.host}/_src`)}`;
+    const tries = await Promise.all(Array.from({ length: 12 }, () => mayfly.fetch(form, { method: "POST", body: "token=wrong" })));
+    assert.deepEqual([...new Set(tries.map(({ status }) => status))].sort(), [403, 429]);
+    const late = await mayfly.fetch(form, { method: "POST", body: `token=${token}` });
+    assert.equal(late.status, 429);
+    assert.match(String(late.headers["retry-after"]), /^[1-9]\d?$/);
+    assert.equal((await mayfly.fetch(form)).status, 200);
   });
 
   it("a Function's answer is kept: one invocation for many requests, until it is purged", async () => {
