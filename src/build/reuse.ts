@@ -247,6 +247,9 @@ export function runsScripts(report: BuildReport | null): boolean {
   return report === null || report.installScripts.some((name) => !harmlessScripts.has(name));
 }
 
+/** What says how to install is small; beyond this it is not read, and anything is thought possible. */
+const installFileBytesMax = 16 * 1024 * 1024;
+
 /** Whether an install of this tree may read files of the project, or run its scripts. */
 export async function mayInstallReadProject(
   tree: SourceTree,
@@ -255,8 +258,9 @@ export async function mayInstallReadProject(
 ): Promise<boolean> {
   if (job.installs.length === 0) return false;
   if (job.installs.some((install) => install.command !== null)) return true;
-  for (const path of Object.keys(tree)) {
+  for (const [path, { size }] of Object.entries(tree)) {
     if (isInstalled(path)) continue;
+    if (/(?:^|\/)(?:pnpm-workspace\.yaml|\.npmrc|package\.json)$/.test(path) && size > installFileBytesMax) return true;
     if (/(?:^|\/)(?:binding\.gyp|\.pnpmfile\.c?js)$|(?:^|\/)\.yarn\/plugins\//.test(path)) return true;
     // pnpm's other way to say that workspace packages are copied.
     if (/(?:^|\/)(?:pnpm-workspace\.yaml|\.npmrc)$/.test(path) && (await readFile(path)).includes("inject")) return true;

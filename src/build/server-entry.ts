@@ -10,10 +10,12 @@ type PackageJson = Readonly<Record<string, unknown>> | null;
 
 const names = ["app", "index", "server", "main", "src/app", "src/index", "src/server", "src/main"];
 const extensions = ["js", "mjs", "cjs", "ts", "mts", "cts"];
+/** Of a file is looked at so much. */
+const sourceBytesMax = 1024 * 1024;
 /** A browser's script has no reason to. */
 const listens = /\.\s*listen\s*\(/;
 /** It hands an application over, or has it listen: a file that only names the framework does neither. */
-const serves = /\.\s*listen\s*\(|\bexport\s+default\b|\bmodule\.exports\s*=|\bexport\s*\{[^}]*\bdefault\b|\bBun\.serve\b/;
+const serves = /\.\s*listen\s*\(|\bexport\s+default\b|\bmodule\.exports\s*=|\bexport\s*\{[^}]{0,1000}\bdefault\b|\bBun\.serve\b/;
 const pages = ["index.html", "public/index.html"];
 
 /** Whether the project is a server although no framework is known in it. */
@@ -34,7 +36,7 @@ export async function findServer(project: Project, packageJson: PackageJson, fra
   const mention = framework === "backends" ? null : framework === "nestjs" ? "@nestjs/core" : framework;
   const mentioning: string[] = [];
   for (const path of mention === null ? [] : candidates) {
-    const source = (await project.read(path)).toString("utf8");
+    const source = (await project.read(path)).toString("utf8", 0, sourceBytesMax);
     if (!source.includes(mention!)) continue;
     if (serves.test(source)) return path;
     mentioning.push(path);
@@ -46,7 +48,7 @@ export async function findServer(project: Project, packageJson: PackageJson, fra
 
 async function findListener(project: Project, packageJson: PackageJson): Promise<string | null> {
   for (const path of candidatesOf(project, packageJson)) {
-    if (listens.test((await project.read(path)).toString("utf8"))) return path;
+    if (listens.test((await project.read(path)).toString("utf8", 0, sourceBytesMax))) return path;
   }
   return null;
 }

@@ -12,20 +12,25 @@ export interface StaticConfig {
   readonly matcher?: string | readonly string[] | null;
 }
 
-const string = String.raw`"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'`;
+/** A longer one is none: what begins one must not be followed to the file's end. */
+const string = String.raw`"(?:\\.|[^"\\\n]){0,1000}"|'(?:\\.|[^'\\\n]){0,1000}'`;
 const strings = `\\[\\s*(?:(?:${string})\\s*,?\\s*)*\\]`;
 /** What follows a literal that is the whole value: not `5` of `5 * 60`. */
 const end = String.raw`(?=[ \t]*(?:[,;}\r\n]|//|/\*|as\b|satisfies\b|$))`;
 /** A comment, or a string (first group), in which what looks like a comment is none. */
-const commentOrString = new RegExp(`(${string})|/\\*[\\s\\S]*?\\*/|^\\s*//.*$`, "gm");
+const commentOrString = new RegExp(`(${string})|/\\*(?:[^*]|\\*(?!/))*(?:\\*/)?|^[^\\S\\n]*//.*$`, "gm");
+
+/** Beyond it a file is not looked into: the platform itself reads that of a middleware, and must not be kept busy. */
+const sourceCharsMax = 2 * 1024 * 1024;
 
 export function readStaticConfig(source: string): StaticConfig {
+  if (source.length > sourceCharsMax) return {};
   if (!/\b(?:config|runtime|maxDuration|memory|regions)\b/.test(source)) return {};
   const text = source.replaceAll(commentOrString, (_, kept: string | undefined) => kept ?? "");
-  const object = objectAfter(text, /(?:\bexport\s+const\s+config\b[^={;]*|\b(?:module\.)?exports\.config\s*)=\s*(?=\{)/);
+  const object = objectAfter(text, /(?:\bexport\s+const\s+config\b[^={;]{0,1000}|\b(?:module\.)?exports\.config\s*)=\s*(?=\{)/);
   const value = (name: string, literal: string): string | undefined =>
     new RegExp(`(?:^|[{,\\s])["']?${name}["']?\\s*:\\s*(${literal})${end}`).exec(object)?.[1] ??
-    new RegExp(`^\\s*export\\s+const\\s+${name}\\b[^=;]*=\\s*(${literal})${end}`, "m").exec(text)?.[1];
+    new RegExp(`^[^\\S\\n]*export\\s+const\\s+${name}\\b[^=;]{0,1000}=\\s*(${literal})${end}`, "m").exec(text)?.[1];
   const runtime = value("runtime", `"[^"\\n]*"|'[^'\\n]*'`)?.slice(1, -1);
   const maxDuration = value("maxDuration", `\\d+`);
   const memory = value("memory", `\\d+`);
