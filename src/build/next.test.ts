@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { packPath } from "../runtime/module-pack.js";
 import { hasRegistry, openTestbed } from "./testbed.ts";
+import { nextGroupBytesMax } from "./vercel.ts";
 
 const skip = (await hasRegistry()) ? false : "no npm registry can be reached";
 
@@ -43,4 +44,10 @@ test("a Next.js server page and its API route are Functions within the limits", 
     assert.equal(spec.handler, "___next_launcher.cjs");
     assert.ok(Object.keys(await bed.bundle(spec)).includes(packPath), `${spec.name} has a module pack`);
   }
+});
+
+test("pages share Functions up to the limit of one, or have one each, as the project says", () => {
+  assert.equal(nextGroupBytesMax("shared", 50e6) > 40e6, true);
+  assert.equal(nextGroupBytesMax("separate", 50e6), 1);
+  assert.throws(() => nextGroupBytesMax("both", 50e6), { code: "BUILD_FAILED", message: /"shared" or "separate"/ });
 });

@@ -19,7 +19,7 @@ import type { BuildContext, StepResult } from "./step.ts";
 /** Next.js loads a page's module at its first request; `next build` itself has loaded it to look at its exports. */
 const nextPage = /(?:^|\/)server\/(?:pages|app)\/.+\.js$/;
 
-/** Of the project's build environment: `separate` makes each page of a Next.js project a Function (docs/decisions/012). */
+/** Of the project's build environment: `shared`, or `separate`, which makes each page a Function (docs/decisions/012-next-functions.md). */
 const groupingVariable = "MAYFLY_NEXT_FUNCTIONS";
 const nextReserveBytes = 25 * 1024 * 1024;
 /** What it adds to the pages and their traced files. */
@@ -59,7 +59,7 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
   if (isFetched) await restoreBuilderCache(step, context);
   const files = await glob("**", { cwd: work, ignore: ["**/node_modules/**", "**/.git/**", "**/.next/**", "**/.vercel/**"] });
   // How much `@vercel/next` puts into one Function: it keeps its reserve free below this.
-  const groupBytesMax = process.env[groupingVariable] === "separate" ? 1 : job.bundleBytesMax - launcherBytesMax;
+  const groupBytesMax = nextGroupBytesMax(process.env[groupingVariable] ?? "shared", job.bundleBytesMax);
   process.env["MAX_UNCOMPRESSED_LAMBDA_SIZE"] = String(nextReserveBytes + groupBytesMax);
   const options = {
     files,
@@ -162,6 +162,16 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
     await mkdir(dirname(base), { recursive: true });
     await writeFile(`${base}.prerender-config.json`, JSON.stringify({ ...config, fallback: fallbackReference }));
   }
+}
+
+/**
+ * Until so many bytes are reached pages of a Next.js project are put into one Function.
+ * @throws MayflyError BUILD_FAILED
+ */
+export function nextGroupBytesMax(grouping: string, bundleBytesMax: number): number {
+  if (grouping === "shared") return bundleBytesMax - launcherBytesMax;
+  if (grouping === "separate") return 1;
+  throw new MayflyError("BUILD_FAILED", `${groupingVariable} is "${grouping.slice(0, 100)}"; it may be "shared" or "separate".`);
 }
 
 /** CommonJS, or an ECMAScript module, with the builder as its default or itself. */
