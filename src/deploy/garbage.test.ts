@@ -30,12 +30,19 @@ it("collects what nothing refers to, after the grace age, and nothing that is us
   const file = await put("a static file");
   const inBundle = await put("a Function's file");
   const source = await put("a source file");
-  const bundle = await put(JSON.stringify({ "index.js": { digest: inBundle, size: 1, mode: 0o100644 } }));
+  const inShared = await put("a file of a directory that Functions share");
+  const shared = await put(JSON.stringify({ "x.js": { digest: inShared, size: 1, mode: 0o100644 } }));
+  const bundle = await put(
+    JSON.stringify({
+      "index.js": { digest: inBundle, size: 1, mode: 0o100644 },
+      lib: { treeDigest: shared, size: 1, mode: 0o040000 },
+    }),
+  );
   const tree = await put(JSON.stringify({ "a.txt": { digest: source, size: 1, mode: 0o100644 } }));
   const functions = { f: { bundleDigest: bundle } } as unknown as Manifest["functions"];
   const outputs: Manifest["outputs"] = { "a.txt": { kind: "static", file: { digest: file, size: 1, mode: 0o100644 } } };
   await data.deployment("site", { manifest: { outputs, functions }, more: { sourceDigest: tree } });
-  const used = [file, inBundle, source, bundle, tree];
+  const used = [file, inBundle, inShared, shared, source, bundle, tree];
   const upload = await blobs.put("uploaded long ago, never deployed");
   await recordUpload(store, teamId, upload, clock.now());
   const garbage = await put("garbage");
