@@ -1,12 +1,14 @@
 /** The edge cache through the front door: what is kept, for whom, how long, and what a flood of requests costs. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MayflyError } from "../errors.ts";
+import { DiskTier } from "./disk-tier.ts";
 import { answer, ask, open, openTestbed, type FakeFunction, type Testbed } from "./testbed.ts";
 
 /** A Function that counts: its answers are "1", "2", … */
@@ -328,6 +330,20 @@ describe("purges", () => {
 });
 
 describe("the disk tier", () => {
+  test("a gateway that starts takes away drafts of those that were killed, and none of one that still writes", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "mayfly-cache-"));
+    try {
+      const { pid: dead } = spawnSync(process.execPath, ["-e", ""]);
+      const kept = `draft-${process.pid}-0011223344556677`;
+      for (const name of [kept, `draft-${dead}-0011223344556677`, "draft-0011223344556677", "nonsense"])
+        writeFileSync(join(directory, name), "x");
+      await new DiskTier(directory, 1_000_000).close();
+      assert.deepEqual(readdirSync(directory), [kept]);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
   test("answers outlive a restart, varying ones too, and stay within its bytes", async () => {
     const directory = mkdtempSync(join(tmpdir(), "mayfly-cache-"));
     try {

@@ -7,6 +7,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { isAlive } from "../liveness.ts";
 import { Lru } from "./lru.ts";
 
 export interface Kept<T> {
@@ -47,8 +48,10 @@ export class DiskTier<T> {
         .map((file) => ({ file, match: /^([0-9a-f]{40})-(\d+)-(\d+)$/.exec(file) }))
         .map(({ file, match }) => ({ file, name: match?.[1], at: Number(match?.[2]), size: Number(match?.[3]) }));
       for (const { file, name } of found) {
-        // A writer that was killed leaves its draft.
-        if (name === undefined) await rm(join(this.#directory, file), { force: true });
+        // A writer that was killed leaves its draft; one that lives, in a gateway that is being relieved, still needs it.
+        const writer = /^draft-(\d+)-/.exec(file)?.[1];
+        if (name === undefined && (writer === undefined || !isAlive(Number(writer))))
+          await rm(join(this.#directory, file), { force: true });
       }
       found.sort((a, b) => a.at - b.at);
       for (const { file, name, size } of found) {
@@ -109,7 +112,7 @@ export class DiskTier<T> {
   async #store(name: string, { head, body, at }: Kept<T> & { readonly at: number }): Promise<void> {
     const bytes = serialize(head, body);
     const file = `${name}-${at}-${bytes.length}`;
-    const draft = join(this.#directory, `draft-${randomBytes(8).toString("hex")}`);
+    const draft = join(this.#directory, `draft-${process.pid}-${randomBytes(8).toString("hex")}`);
     try {
       await writeFile(draft, bytes, { mode: 0o600 });
       await rename(draft, join(this.#directory, file));

@@ -7,6 +7,7 @@
 import { readFileSync } from "node:fs";
 import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -292,6 +293,22 @@ class RemoteInvocation implements RunningInvocation {
       if (socket.connecting) socket.once(isSecure ? "secureConnect" : "connect", begin);
       else begin();
     });
+    // Nobody tells of a cable that was pulled: a connection that was kept just stays silent.
+    const cancelProbe = clock.after(connectMsMax, () => {
+      if (this.#over || this.#response !== null || !outgoing.reusedSocket) return;
+      const probe = connect({ host: options.hostname, port: Number(port === "" ? (isSecure ? 443 : 80) : port), timeout: connectMsMax });
+      const gone = (): void => {
+        probe.destroy();
+        if (this.#over || this.#response !== null) return;
+        isDown(peer, "it is silent, and takes no connection");
+        outgoing.destroy(new Error("The peer is gone."));
+      };
+      probe
+        .on("connect", () => probe.destroy())
+        .on("timeout", gone)
+        .on("error", gone);
+    });
+    outgoing.once("close", cancelProbe);
     outgoing.on("response", (response) => this.#receive(response, peer));
     outgoing.on("upgrade", (response, socket, first) => this.#join(response, socket, first, peer));
     outgoing.on("error", (error) => {

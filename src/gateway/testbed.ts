@@ -157,7 +157,7 @@ export async function openTestbed(
   const clock: Clock = manual ?? { now: () => Date.now() + aheadMs, after: (ms, callback) => systemClock.after(ms, callback) };
   const purges = new MemoryPurges();
   const blobs = openDiskBlobs({ directory: join(directory, "blobs") });
-  const config: Config = { ...loadConfig({ port: "0" }, settings) };
+  const config: Config = { ...loadConfig({ port: settings["MAYFLY_PORT"] ?? "0" }, settings) };
   const functions = new Map<string, FakeFunction>();
   const served = new Map<string, Manifest>();
   for (const [name, site] of Object.entries(sites)) {
