@@ -49,6 +49,8 @@ export type InstanceState = "booting" | "idle" | "busy" | "free" | "retired";
 
 /** Memory is looked at so often at most. */
 const measureMsMin = 1000;
+/** An instance that is retired has so long to record what V8 has compiled. */
+const recordMsMax = 2000;
 const MB = 1024 * 1024;
 
 export class Instance implements CallHolder {
@@ -457,17 +459,21 @@ export class Instance implements CallHolder {
   async #sayGoodbye(graceMs: number): Promise<void> {
     const guest = this.#guest!;
     if (!guest.listening) return;
-    const over = Promise.withResolvers<void>();
-    this.#cutGrace = over.resolve;
-    const cancel = this.#options.clock.after(graceMs, over.resolve);
-    const leave = async (): Promise<void> => {
-      await guest.sandbox.thaw();
-      await this.#options.record.make(guest);
-      guest.retire();
-      await guest.sandbox.ended;
+    const { clock, record } = this.#options;
+    const cut = Promise.withResolvers<void>();
+    this.#cutGrace = cut.resolve;
+    const within = async (ms: number, work: () => Promise<unknown>): Promise<void> => {
+      const late = Promise.withResolvers<void>();
+      const cancel = clock.after(ms, late.resolve);
+      await Promise.race([guest.sandbox.thaw().then(work), late.promise, cut.promise]);
+      cancel();
     };
-    await Promise.race([leave(), over.promise]);
-    cancel();
+    // Of the platform's time, not of the Function's.
+    if (record.isWanted(guest)) await within(recordMsMax, () => record.make(guest));
+    await within(graceMs, () => {
+      guest.retire();
+      return guest.sandbox.ended;
+    });
   }
 
   // ── what the guest does ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,7 +28,9 @@ export interface RecordsOptions {
 export interface FunctionRecord {
   /** Host directory; undefined: there is none, or it was not looked at yet. */
   find(): string | undefined;
-  /** Has a guest without work make one, unless that was done often enough. Never rejects; never settles when the guest is over. */
+  /** Whether it should make one: it has packs, and it was not done often enough. */
+  isWanted(guest: Guest): boolean;
+  /** Has a guest without work make one. Never rejects. */
   make(guest: Guest): Promise<void>;
   /** It was of no use. */
   discard(): void;
@@ -89,9 +91,14 @@ export class Records {
       .digest("hex");
     return {
       find: () => this.#find(key),
+      isWanted: ({ packUse, usable }) =>
+        packUse !== undefined &&
+        usable &&
+        !this.#isRecording &&
+        !this.#closed &&
+        history.recordings < recordingsMax &&
+        this.#options.bytesMax > 0,
       make: async (guest) => {
-        if (guest.packUse === undefined || !guest.usable || this.#isRecording || this.#closed) return;
-        if (history.recordings >= recordingsMax || this.#options.bytesMax === 0) return;
         history.recordings++;
         this.#isRecording = true;
         try {
