@@ -20,6 +20,7 @@ const firstPauseMs = 1000;
 export class BackOff {
   readonly #bounds: BackOffBounds;
   #failures = 0;
+  #pauseMs = 0;
   #pausedUntilMs = 0;
   #last: MayflyError | undefined;
 
@@ -40,10 +41,11 @@ export class BackOff {
   /** @returns the length of the pause that begins, if one does; failures within a pause are those of boots begun before */
   fail(error: MayflyError, nowMs: number): number | undefined {
     this.#last = error;
-    if (nowMs < this.#pausedUntilMs) return undefined;
+    if (this.leftMs(nowMs) > 0) return undefined;
     this.#failures++;
     if (!this.onTrial) return undefined;
     const pauseMs = Math.min(this.#bounds.pauseMsMax, firstPauseMs * 2 ** Math.min(30, this.#failures - this.#bounds.failuresMax));
+    this.#pauseMs = pauseMs;
     this.#pausedUntilMs = nowMs + pauseMs;
     return pauseMs;
   }
@@ -53,8 +55,9 @@ export class BackOff {
     this.#pausedUntilMs = 0;
   }
 
-  /** Milliseconds until a boot may be tried, 0: now. */
+  /** Milliseconds until a boot may be tried, 0: now. A clock that was set back meanwhile makes no pause longer. */
   leftMs(nowMs: number): number {
+    this.#pausedUntilMs = Math.min(this.#pausedUntilMs, nowMs + this.#pauseMs);
     return Math.max(0, this.#pausedUntilMs - nowMs);
   }
 

@@ -45,7 +45,9 @@ export class Flow {
     if (this.#credit > 0 || this.#open || this.#cancelPause !== undefined) return;
     const { clock, linesPerSecond } = this.#options;
     const nowMs = clock.now();
-    this.#credit = Math.min(linesPerSecond, this.#credit + ((nowMs - this.#creditAtMs) * linesPerSecond) / 1000);
+    // A clock that was set back takes nothing away.
+    const passedMs = Math.max(0, nowMs - this.#creditAtMs);
+    this.#credit = Math.min(linesPerSecond, this.#credit + (passedMs * linesPerSecond) / 1000);
     this.#creditAtMs = nowMs;
     if (this.#credit > 0) return;
     for (const stream of this.#streams) stream.pause();

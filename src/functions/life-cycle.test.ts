@@ -95,6 +95,39 @@ for (const driver of await openTestDrivers()) {
       assert.ok(lines.some((line) => line.invocationId === "worker" && /rejected work/.test(line.text)));
     });
 
+    it("lives through a clock that is set back and forth: log, pauses and answers go on", async () => {
+      await using stage = await Stage.open(driver, { logRateLinesMax: 100, bootFailuresMax: 1 });
+      const f = await stage.deploy({
+        "index.js": `module.exports = (req, res) => {
+          if (req.url === "/crash") process.exit(1);
+          for (let n = Number(req.url.slice(1)); n > 0; n--) console.log("line", n);
+          res.end("ok");
+        }`,
+      });
+      const hourMs = 3_600_000;
+      const call = async (url: string): Promise<string> => (await stage.call(f, { url })).text;
+      assert.equal(await call("/10"), "ok");
+      stage.clock.advance(-hourMs);
+      assert.equal(await call("/150"), "ok");
+      stage.clock.advance(3000);
+      assert.equal(await call("/1"), "ok");
+      stage.clock.advance(3000);
+      await stage.log(f, (all) => all.filter((line) => line.text === "line 1").length === 3);
+      stage.clock.advance(24 * hourMs);
+      assert.equal(await call("/1"), "ok");
+      // The crash of an instance that has not answered yet begins a pause, which the clock does not make longer.
+      const g = await stage.deploy({ "index.js": "process.exit(1);" });
+      await assert.rejects(stage.call(g), { code: /^(FUNCTION_INVOCATION_FAILED|NO_RESPONSE_FROM_FUNCTION)$/ });
+      stage.clock.advance(-hourMs);
+      stage.clock.advance(61_000);
+      const begun = stage.clock.now();
+      await assert.rejects(stage.call(g), (error: { details?: { retryAfterS?: number } }) => {
+        assert.ok((error.details?.retryAfterS ?? 0) <= 60, JSON.stringify(error.details));
+        return true;
+      });
+      assert.equal(stage.clock.now(), begun);
+    });
+
     it("lets an overdue timer fire once after the thaw, and an interval go on", async () => {
       await using stage = await Stage.open(driver, {}, { time: "real" });
       const f = await stage.deploy({
