@@ -71,6 +71,7 @@ pre.log{white-space:pre-wrap;overflow-wrap:anywhere}
 .error{color:var(--mark)}
 form{margin-top:1.5rem;display:grid;gap:.5rem}
 input,button{font:inherit;padding:.6rem .8rem;border:1px solid var(--line);border-radius:.4rem;background:var(--panel);color:inherit;width:100%}
+input{border-color:var(--quiet)}
 button{background:var(--text);color:var(--back);border-color:var(--text);font-weight:600;cursor:pointer}
 `;
 

@@ -245,7 +245,7 @@ function signInForm(exchange: Exchange, authority: string, refusal: string | nul
 <p class="hint">To see the source and the build log of ${escapeHtml(authority)}, show a token of its team. “mayfly tokens add NAME” makes one.</p>
 <form method="post">
 <label for="token">Token</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus${refusal === null ? "" : ' aria-describedby="refusal"'}>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus${refusal === null ? "" : ' aria-invalid="true" aria-describedby="refusal"'}>
 ${refusal === null ? "" : `<p id="refusal" class="error" role="alert">${escapeHtml(refusal)}</p>\n`}<button>Sign in</button>
 </form>`;
   // The form's answer leads to the deployment's host, which a policy for forms would forbid.

@@ -57,7 +57,12 @@ function indexDirectories({ outputs }: Manifest): Directories {
 }
 
 function row(base: string, { name, kind, size }: Entry, href = base + encodeSegment(name) + (kind === "directory" ? "/" : "")): string {
-  const detail = kind === "function" ? '<span class="lambda" title="Function">λ</span>' : kind === "file" ? readableSize(size) : "";
+  const detail =
+    kind === "function"
+      ? '<span class="lambda" role="img" title="Function" aria-label="Function">λ</span>'
+      : kind === "file"
+        ? readableSize(size)
+        : "";
   return `<li><a href="${escapeHtml(href)}"><span class="name">${escapeHtml(name)}${kind === "directory" ? "/" : ""}</span><span class="size">${detail}</span></a></li>`;
 }
 
