@@ -3,6 +3,7 @@
  * as they are (by digest, no process and no copying), installs and build steps. Runs nothing of the project.
  * Invariant: equal trees and settings give equal plans.
  */
+import { createHash } from "node:crypto";
 import { extname, posix } from "node:path";
 import type { DetectorFilesystem } from "@vercel/fs-detectors";
 import { MayflyError, messageOf } from "../errors.ts";
@@ -244,6 +245,11 @@ interface Detected {
   readonly warnings: readonly string[];
 }
 
+/** Detection compares each file of `api/` with every other; a project that is deployed again mostly has the same files. */
+const detections = new Map<string, string>();
+const detectionsMax = 256;
+const detectionCharsMax = 256 * 1024;
+
 async function detect(facts: {
   project: Project;
   packageJson: PackageJson | null;
@@ -252,12 +258,9 @@ async function detect(facts: {
   vercelJson: VercelJson;
 }): Promise<Detected> {
   const { project, packageJson, settings, framework, vercelJson } = facts;
-  const [{ detectBuilders }, { appendRoutesToPhase }] = await Promise.all([
-    import("@vercel/fs-detectors"),
-    import("@vercel/routing-utils"),
-  ]);
-  const result = await detectBuilders(filesThatDecide(project.files, settings.outputDirectory), packageJson as never, {
-    functions: vercelJson.functions as never,
+  const files = filesThatDecide(project.files, settings.outputDirectory);
+  const options = {
+    functions: vercelJson.functions,
     ...(vercelJson.cleanUrls === undefined ? {} : { cleanUrls: vercelJson.cleanUrls }),
     ...(vercelJson.trailingSlash === undefined ? {} : { trailingSlash: vercelJson.trailingSlash }),
     // Detection takes an empty command to mean that all files are the site: not those of a server.
@@ -265,10 +268,25 @@ async function detect(facts: {
       ...settings,
       framework,
       ...((await isServer(framework)) ? { buildCommand: settings.buildCommand || null } : {}),
-    } as never,
+    },
     ignoreBuildScript: true,
     featHandleMiss: true,
-  });
+  };
+  const key = createHash("sha256")
+    .update(JSON.stringify([files, packageJson, options]))
+    .digest("base64");
+  const text = detections.get(key) ?? JSON.stringify(await detectAnew(files, packageJson, options));
+  if (text.length <= detectionCharsMax) detections.set(key, text);
+  if (detections.size > detectionsMax) detections.delete(detections.keys().next().value!);
+  return JSON.parse(text) as Detected;
+}
+
+async function detectAnew(files: string[], packageJson: PackageJson | null, options: object): Promise<Detected> {
+  const [{ detectBuilders }, { appendRoutesToPhase }] = await Promise.all([
+    import("@vercel/fs-detectors"),
+    import("@vercel/routing-utils"),
+  ]);
+  const result = await detectBuilders(files, packageJson as never, options as never);
   const [failure] = result.errors ?? [];
   if (failure !== undefined) {
     const code = /function/.test(failure.code) ? "INVALID_VERCEL_JSON" : "BUILD_FAILED";
