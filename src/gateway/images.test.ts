@@ -110,7 +110,8 @@ describe("pictures", () => {
     };
     await using bed = await openTestbed({ a: site({ functions }) }, {}, undefined, { optimiser });
     const all = await Promise.all(Array.from({ length: 20 }, () => picture(bed, "/api/photo?id=1")));
-    assert.deepEqual([...new Set(all.map(({ says }) => says))], ["200 MISS webp 64"]);
+    // Who comes when it is made already has a hit.
+    for (const { says } of all) assert.match(says, /^200 (?:MISS|HIT) webp 64$/);
     assert.equal(calls, 1);
     bed.skip(99_000);
     assert.equal((await picture(bed, "/api/photo?id=1")).says, "200 HIT webp 64");
