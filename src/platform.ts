@@ -385,6 +385,7 @@ export async function openControlPlane(
   });
   opened.defer(() => compileCache.close());
   const workRoot = join(builds, String(process.pid));
+  opened.defer(() => removeTree(workRoot));
   const standby = new BuildStandby({
     clock,
     size: config.buildStandby,
