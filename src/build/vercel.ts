@@ -19,7 +19,7 @@ import type { BuildContext, StepResult } from "./step.ts";
 /** Next.js loads a page's module at its first request; `next build` itself has loaded it to look at its exports. */
 const nextPage = /(?:^|\/)server\/(?:pages|app)\/.+\.js$/;
 
-/** Of the project's build environment: `shared`, or `separate`, which makes each page a Function (docs/decisions/012-next-functions.md). */
+/** Of the project's build environment: `shared`, or `separate`, which makes each page a Function (docs/decisions/014-next-functions.md). */
 const groupingVariable = "MAYFLY_NEXT_FUNCTIONS";
 const nextReserveBytes = 25 * 1024 * 1024;
 /** What it adds to the pages and their traced files. */
