@@ -7,6 +7,7 @@ import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { errnoOf } from "../../src/errors.ts";
 import { whyNoOci } from "../../src/sandbox/oci.ts";
 import { tracesOf } from "../../src/sandbox/testbed.ts";
 import { projectDirectory, startMayfly } from "../mayfly.ts";
@@ -17,6 +18,15 @@ import { eventually, type Mayfly } from "../server.ts";
 const killingMs = Number(process.env["KILLING_MS"] ?? 5_000);
 const killsMin = 2;
 const why = await whyNoOci({ dataDirectory: scratchDirectory(), nodeBinary: process.execPath, networkAllow: [] });
+
+/** One that has ended meanwhile, since the other plane had, is as good. */
+function killHard(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (errnoOf(error) !== "ESRCH") throw error;
+  }
+}
 
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`);
 
@@ -71,7 +81,7 @@ it("leaves nothing behind, whenever it is killed", { skip: why ?? false, timeout
     const own = note(mayfly);
     // The data plane alone, both at once, or the control plane first.
     const order = [[mayfly.pid], own, own.toReversed()][kills % 3]!;
-    for (const pid of order) process.kill(pid, "SIGKILL");
+    for (const pid of order) killHard(pid);
     await mayfly.kill();
     kills++;
     await Promise.all(work);
