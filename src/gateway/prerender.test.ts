@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MayflyError } from "../errors.ts";
 import type { Manifest, Output, Prerender } from "../model.ts";
+import { pageTag } from "./prerender.ts";
 import { answer, ask, openTestbed, type FakeFunction, type SiteParts, type Testbed } from "./testbed.ts";
 
 const token = "0123456789abcdef0123456789abcdef";
@@ -144,6 +145,27 @@ test("by tag: what revalidateTag purges is made anew", async () => {
     bed.skip(1000);
     assert.equal(await seen(bed, "/page"), `${made} MISS`);
     assert.equal(await seen(bed, "/page"), `${made} HIT`);
+  }
+});
+
+test("by its path: page and data are made anew, and nothing that an instance has just made is given again", async () => {
+  const f = counter();
+  const prerender = { expirationS: false, allowQuery: ["nxtPname"] } as const;
+  await using bed = await openTestbed({ a: site(f.run, { "of/[name]": prerender, "_next/data/id/index.json": prerender }) });
+  const shown = (): boolean => f.last.includes(token);
+  const paths = { "/of/[name]?nxtPname=%C3%BC": "/of/%C3%BC", "/_next/data/id/index.json": "/" };
+  for (const [path, page] of Object.entries(paths)) {
+    await seen(bed, path);
+    const kept = await seen(bed, path);
+    assert.match(kept, / HIT$/);
+    bed.skip(5000);
+    await bed.purges.add([{ tag: pageTag("/of"), mode: "delete" }], bed.now());
+    assert.equal(await seen(bed, path), kept, "not meant");
+    await bed.purges.add([{ tag: pageTag(page), mode: "delete" }], bed.now());
+    bed.skip(1000);
+    const [, number] = kept.split(" ");
+    assert.equal(await seen(bed, path), `made ${Number(number) + 1} MISS`);
+    assert.ok(shown());
   }
 });
 

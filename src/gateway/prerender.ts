@@ -19,7 +19,7 @@ import type { PurgeLog } from "./purge-log.ts";
 import { prerenderHeader } from "../runtime/protocol.js";
 import { compileCondition } from "./rule.ts";
 import type { SettledAnswer } from "./settled.ts";
-import { parseCookies, question } from "./spelling.ts";
+import { canonicalPath, parseCookies, question } from "./spelling.ts";
 
 export interface PrerenderAnswer extends FunctionAnswer {
   readonly output: PrerenderOutput;
@@ -30,8 +30,14 @@ export interface PrerenderAnswer extends FunctionAnswer {
 const yearMs = 31_536_000_000;
 /** Requests that have an answer made anew carry the token here; other names of Next.js's begin with it. */
 const revalidateName = "x-prerender-revalidate";
+/** An instance of Next.js gives what it made a second ago once more, unless the token is shown. A second more is for clocks. */
+const repeatedMsMax = 2000;
 /** What the Function always sees: where the request goes, as the platform says it. */
 const alwaysSeen = /^(?:host|x-forwarded-|x-real-ip|x-vercel-|x-matched-path)/;
+/** In an output path of Next.js's: `[name]`, `[...name]`, `[[...name]]`; the query has its value. */
+const nextParameter = /\[{1,2}(?:\.{3})?([^[\]]+)\]{1,2}/g;
+/** The data of a page of the pages router, beside it. */
+const nextData = /\/_next\/data\/[^/]+(\/.+)\.json$/;
 /** One client's: never part of making what others are given, though the build names it. */
 const neverSeen = new Set(["cookie", "authorization"]);
 
@@ -103,10 +109,17 @@ export class Prerenders {
           const isHost = name === "host" || name === "x-forwarded-host";
           kept.push(name, isHost ? answer.manifest.host : headers[index + 1]!);
         }
+        if (!isRenewal && prerender.bypassToken !== null && this.#isJustPurged(answer)) kept.push(revalidateName, prerender.bypassToken);
         return kept;
       },
       seed: () => this.#seed(answer),
     };
+  }
+
+  #isJustPurged(answer: PrerenderAnswer): boolean {
+    const { deploymentId, projectId } = answer.manifest;
+    const madeAt = this.#clock.now() - repeatedMsMax;
+    return this.#purges.verdict({ deploymentId, projectId, tags: implicitTags(answer), madeAt }) !== null;
   }
 
   #storable(head: ResponseHead, answer: PrerenderAnswer): Storable | null {
@@ -179,10 +192,22 @@ function groupTag(answer: PrerenderAnswer): string | null {
   return ` group ${group} ${mark === -1 ? "" : url.slice(mark + 1)}`;
 }
 
-/** Its group, and the path that Next.js's `revalidatePath` names. */
+/** Its group, and the page that it is of. */
 function implicitTags(answer: PrerenderAnswer): readonly string[] {
+  const asked = new URLSearchParams(answer.url.split("?", 2)[1]);
+  const page = `/${answer.path}`
+    .replaceAll(nextParameter, (_, name: string) => asked.get(`nxtP${name}`) ?? "")
+    .replace(nextData, "$1")
+    .replace(/\/index$/, "");
+  const tags = [pageTag(page)];
   const group = groupTag(answer);
-  return group === null ? [] : [group];
+  if (group !== null) tags.push(group);
+  return tags;
+}
+
+/** What is kept of the page at this path: itself and, of Next.js's pages router, its data. */
+export function pageTag(path: string): string {
+  return ` page ${canonicalPath(path).replace(/\/$/, "")}`;
 }
 
 function passesBy(exchange: Exchange, prerender: Prerender): boolean {

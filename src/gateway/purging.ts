@@ -1,7 +1,7 @@
 /**
- * Functions that tell the edge what to forget: the runtime puts what `revalidateTag`, `revalidatePath` and `invalidateByTag`
- * name into a header of the response, which no client sees. The response waits until the purge counts, so whoever has it
- * is given nothing older. Invariant: a Function purges its own deployment, nothing else.
+ * Functions that tell the edge what to forget: the runtime puts what `revalidateTag`, `revalidatePath`, `invalidateByTag` and
+ * `res.revalidate` name into a header of the response, which no client sees. The response waits until the purge counts, so
+ * whoever has it is given nothing older. Invariant: a Function purges its own deployment, nothing else.
  */
 import type { Clock } from "../clock.ts";
 import type { Functions, Invocation, ResponseHead, ResponseSink, RunningInvocation } from "../functions/functions.ts";
@@ -9,6 +9,7 @@ import type { MayflyError } from "../errors.ts";
 import type { Manifest } from "../model.ts";
 import { purgeHeader } from "../runtime/protocol.js";
 import type { Purge } from "../store/purges.ts";
+import { pageTag } from "./prerender.ts";
 import type { PurgeLog } from "./purge-log.ts";
 
 /** Names of one response; what is beyond is not purged. */
@@ -84,15 +85,17 @@ class WaitingSink implements ResponseSink {
   }
 }
 
-/** `delete=a,b;invalidate=c`, names URL-encoded. It is hostile: what is no purge is left out. */
+/** `delete=a,b;invalidate=c;page=/d`, names URL-encoded. It is hostile: what is no purge is left out. */
 function purgesOf(value: string, { projectId, deploymentId }: Manifest): readonly Purge[] {
   const purges: Purge[] = [];
   for (const part of value.split(";")) {
     const [mode, names = ""] = part.split("=", 2);
-    if (mode !== "delete" && mode !== "invalidate") continue;
+    if (mode !== "delete" && mode !== "invalidate" && mode !== "page") continue;
     for (const name of names.split(",")) {
-      const tag = decode(name);
-      if (tag !== "" && tag.length <= tagLengthMax && purges.length < tagsMax) purges.push({ projectId, deploymentId, tag, mode });
+      const text = decode(name);
+      if (text === "" || text.length > tagLengthMax || purges.length === tagsMax) continue;
+      const scope = { projectId, deploymentId };
+      purges.push(mode === "page" ? { ...scope, tag: pageTag(text), mode: "delete" } : { ...scope, tag: text, mode });
     }
   }
   return purges;

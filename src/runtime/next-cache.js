@@ -1,8 +1,8 @@
 /**
- * The data cache that Next.js asks its platform for (`fetch` with `next`, `unstable_cache`), and the way by which
- * `revalidateTag` and `revalidatePath` reach the edge: Next.js looks for a class at a known symbol. Pages are not kept
- * here, the edge does that. Data is kept in this instance alone, and never given to a page that the edge will keep, so
- * what was revalidated anywhere is never made from what is old here.
+ * The data cache that Next.js asks its platform for (`fetch` with `next`, `unstable_cache`), and the ways by which
+ * `revalidateTag` and `revalidatePath` (Next.js looks for a class at a known symbol) and `res.revalidate` (it asks its own
+ * address) reach the edge. Pages are not kept here, the edge does that. Data is kept in this instance alone, and never given
+ * to a page that the edge will keep, so what was revalidated anywhere is never made from what is old here.
  */
 import { currentContext } from "./request-context.js";
 
@@ -64,6 +64,21 @@ function remove(key) {
   entries.delete(key);
 }
 
+/**
+ * `res.revalidate(path)` of the pages router asks the deployment itself, at the host of its own request and with the token of
+ * its pages, to make the page anew. A Function cannot reach its platform; it tells the edge with its answer, and the page
+ * is made anew for whoever asks next.
+ * @param {unknown} input @param {RequestInit} [init]
+ * @returns {boolean} whether this was such a request, and will be done
+ */
+function revalidate(input, init) {
+  if (init?.method !== "HEAD" || typeof input !== "string" || !Object.hasOwn(init.headers ?? {}, "x-prerender-revalidate")) return false;
+  const context = currentContext();
+  if (context === undefined || !URL.canParse(input)) return false;
+  const { host, pathname } = new URL(input);
+  return host === context.headers.host && context.purge([pathname], "page");
+}
+
 export function publishNextCache() {
   Object.defineProperty(globalThis, Symbol.for("@next/cache-handlers"), {
     value: { FetchCache: NextDataCache },
@@ -71,4 +86,10 @@ export function publishNextCache() {
     enumerable: false,
     writable: true,
   });
+  const { fetch: ask } = globalThis;
+  globalThis.fetch = function fetch(input, init) {
+    return revalidate(input, init)
+      ? Promise.resolve(new Response(null, { headers: { "x-vercel-cache": "REVALIDATED" } }))
+      : ask(input, init);
+  };
 }

@@ -18,7 +18,7 @@ export class RequestContext {
   #response;
   /** @type {Set<Promise<unknown>>} */
   #pending = new Set();
-  /** @type {{ delete: Set<string>, invalidate: Set<string> } | undefined} */
+  /** @type {{ delete: Set<string>, invalidate: Set<string>, page: Set<string> } | undefined} */
   #purged;
 
   /** @param {IncomingMessage} request @param {ServerResponse} [response] */
@@ -35,16 +35,17 @@ export class RequestContext {
   }
 
   /**
-   * Has the edge forget what it keeps under these tags, before this response reaches its client. Without effect when the
-   * head has been sent.
-   * @param {readonly string[]} tags @param {"delete" | "invalidate"} mode
+   * Has the edge forget what it keeps under these names, before this response reaches its client: tags, or a page by its path.
+   * @param {readonly string[]} names @param {"delete" | "invalidate" | "page"} mode
+   * @returns {boolean} false: too late, the head has been sent
    */
-  purge(tags, mode) {
-    if (this.#response === undefined || this.#response.headersSent) return;
-    this.#purged ??= { delete: new Set(), invalidate: new Set() };
-    for (const tag of tags) this.#purged[mode].add(encodeURIComponent(tag));
+  purge(names, mode) {
+    if (this.#response === undefined || this.#response.headersSent) return false;
+    this.#purged ??= { delete: new Set(), invalidate: new Set(), page: new Set() };
+    for (const name of names) this.#purged[mode].add(encodeURIComponent(name));
     const parts = Object.entries(this.#purged).filter(([, names]) => names.size > 0);
     this.#response.setHeader(purgeHeader, parts.map(([name, names]) => `${name}=${[...names].join(",")}`).join(";"));
+    return true;
   }
 
   get headers() {

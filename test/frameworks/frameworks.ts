@@ -329,6 +329,11 @@ async function nextJourneys(server: Mayfly, url: string): Promise<readonly strin
   const changes = async (path: string, from: number): Promise<void> => {
     await eventually(`${path} is made anew`, async () => ((await timeAt(path)) > from ? true : null));
   };
+  const dataOf = async (path: string): Promise<number> => {
+    const { text } = await server.fetch(url + path, { headers: { accept: "text/html" } });
+    const buildId = /"buildId":"([^"]+)"/.exec(text)?.[1];
+    return JSON.parse((await server.fetch(`${url}/_next/data/${buildId}${path}.json`)).text).pageProps.time;
+  };
   const revalidate = async (what: object): Promise<void> => {
     const headers = { "content-type": "application/json" };
     assert.equal((await server.fetch(`${url}/api/revalidate`, { method: "POST", headers, body: JSON.stringify(what) })).status, 200);
@@ -343,6 +348,17 @@ async function nextJourneys(server: Mayfly, url: string): Promise<readonly strin
   assert.equal(await timeAt("/tagged"), tagged, "what is static stays");
   await revalidate({ tag: "now" });
   await changes("/tagged", tagged);
+  // The pages router: a page that the build made, and one that its first request made, with their data.
+  for (const path of ["/kept", "/kept-of/me"]) {
+    const kept = await timeAt(path);
+    assert.equal(await timeAt(path), kept, "what is static stays");
+    const data = await dataOf(path);
+    assert.equal(await dataOf(path), data, "what is static stays");
+    const reply = await server.fetch(`${url}/api/revalidate-page?path=${path}`);
+    assert.equal(reply.status, 200, reply.text);
+    await changes(path, kept);
+    await eventually(`the data of ${path} is made anew`, async () => ((await dataOf(path)) > data ? true : null));
+  }
 
   const slow = await request(`${server.api}/slow`, { headers: { host: new URL(url).host, accept: "text/html" } });
   let early = "";
@@ -365,7 +381,7 @@ async function nextJourneys(server: Mayfly, url: string): Promise<readonly strin
     body: Buffer.from(await encoded.arrayBuffer()),
   });
   assert.deepEqual([done.status, /[^/]*$/.exec(String(done.headers["location"]))?.[0]], [303, "Ada"], done.text);
-  return ["ISR by time", "revalidatePath", "revalidateTag", "streaming", "server action"];
+  return ["ISR by time", "revalidatePath", "revalidateTag", "res.revalidate", "streaming", "server action"];
 }
 
 /** `Ready in 7.6 s`, `Ready in 1 min 59 s`, as the command line tells it. */

@@ -24,7 +24,13 @@ it("a kept answer is forgotten by its tag before the response that names it arri
     ".vercel/output/functions/forget.func/index.js": `
       const { FetchCache } = globalThis[Symbol.for("@next/cache-handlers")];
       module.exports = async (request, response) => {
-        await new FetchCache({}).revalidateTag([request.query.tag]);
+        if (request.query.tag) await new FetchCache({}).revalidateTag([request.query.tag]);
+        // As res.revalidate() of the pages router does it.
+        const init = { method: "HEAD", headers: { "x-prerender-revalidate": "token" } };
+        if (request.query.path) {
+          const made = await fetch("https://" + request.headers.host + request.query.path, init);
+          if (made.headers.get("x-vercel-cache") !== "REVALIDATED") throw new Error("not revalidated");
+        }
         response.send("forgotten");
       };`,
   });
@@ -40,4 +46,8 @@ it("a kept answer is forgotten by its tag before the response that names it arri
   const second = await page();
   assert.match(second, /^\d+$/, "made anew, and from nothing old");
   assert.notEqual(second, first);
+  assert.equal((await mayfly.fetch(`${url}/forget?path=/pages`)).text, "forgotten");
+  assert.equal(await page(), second, "not meant");
+  assert.equal((await mayfly.fetch(`${url}/forget?path=/page`)).text, "forgotten");
+  assert.notEqual(await page(), second, "by its path");
 });
