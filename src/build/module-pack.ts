@@ -28,8 +28,8 @@ const copiesAtOnce = 16;
 const code = /\.c?js$/;
 /** Words of code that changes how modules are loaded: it must not get packs that were not tried with it. */
 const changesLoading = /["'](?:node:)?module["']|_extensions|_resolveFilename|_compile/;
-/** What V8 writes depends on its random numbers; the code cache is as good under others. */
-const sameBytes = ["--hash-seed=1", "--random-seed=1"];
+/** What V8 writes depends on its random numbers. (Another flag of its own, `--hash-seed`, would make a code cache for no other seed.) */
+const sameBytes = ["--random-seed=1"];
 const recorder = resolve(import.meta.dirname, "../runtime/pack-recorder.js");
 
 /** Files that are loaded besides, so many at most. */
@@ -302,7 +302,9 @@ async function layOut(entries: ReadonlyMap<string, Entry>, root: string): Promis
 
 /** @returns the exit code, or null when it took too long or was killed */
 async function runRecorder(args: readonly string[], home: string): Promise<number | null> {
-  const child = spawn(process.execPath, [...sameBytes, recorder, ...args], {
+  // It is checked as guests will run.
+  const flags = args[0] === "record" ? sameBytes : [];
+  const child = spawn(process.execPath, [...flags, recorder, ...args], {
     cwd: home,
     // Not the project's: code that opens a connection while it loads finds no address.
     env: {

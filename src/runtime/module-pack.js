@@ -220,6 +220,8 @@ function readPart(path, start, bytesMax = Number.POSITIVE_INFINITY) {
 export class ModulePack {
   /** @type {import("./protocol.js").PackUse} */
   use = "plain";
+  /** V8 takes a code cache only as the same Node with the same flags has made it. */
+  rejected = false;
   #root;
   /** @type {Map<string, { module: PackedModule, file: PackFile }>} Absolute path → module that is not loaded yet. */
   #modules = new Map();
@@ -337,7 +339,8 @@ export class ModulePack {
     this.#record.delete(path);
     const cached = recorded ?? cache;
     const script = compileModule(wrapped, filename, cached);
-    if (recorded !== undefined) this.use = script.cachedDataRejected === true || this.use === "rejected" ? "rejected" : "recorded";
+    if (recorded === undefined) this.rejected ||= script.cachedDataRejected === true;
+    else this.use = script.cachedDataRejected === true || this.use === "rejected" ? "rejected" : "recorded";
     this.#loaded.push({ path, script, cacheLength: cached.length });
     return script;
   }

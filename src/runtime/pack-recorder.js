@@ -2,7 +2,8 @@
  * Makes a Function's module packs (module-pack.js): loads the Function as the guest does, keeps the CommonJS modules that
  * Node compiles and what requests resolve to, and writes them with the code that V8 has compiled by then: `own.pack`, and
  * `<name>.pack` for each share, beside SHARES. Serves no request. Runs inside the build sandbox, in a process of its own: it is the Function's code that runs here.
- * With `check` it loads the Function with its packs instead. Exit code 0: loaded; 1: the Function's own error; else: it ended itself.
+ * With `check` it loads the Function with its packs instead. Exit code 0: loaded; 1: the Function's own error; 2: V8 rejects
+ * a pack's code cache; else: it ended itself.
  *
  * Usage: node pack-recorder.js record|check ROOT HANDLER AWS_HANDLER SHARES [FILE that the handler loads on demand]…
  */
@@ -11,7 +12,7 @@ import { createRequire, Module, syncBuiltinESMExports } from "node:module";
 import { dirname, isAbsolute, join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { compileFunction } from "node:vm";
-import { loadHandler } from "./handler.js";
+import { loadedPack, loadHandler } from "./handler.js";
 import { compileModule, formatPack, placeParts, runModule, wrapModule } from "./module-pack.js";
 import { publishContext } from "./request-context.js";
 
@@ -186,7 +187,7 @@ try {
   await loadHandler({ type: "load", root, handler, helpers: false, awsHandler, env: {} });
   const require = createRequire(`${root}/`);
   for (const path of onDemand) require(join(root, path));
-  end(0);
+  end(loadedPack()?.rejected === true ? 2 : 0);
 } catch {
   end(1);
 }
