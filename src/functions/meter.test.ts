@@ -29,7 +29,7 @@ for (const driver of await openTestDrivers()) {
       const tookMs = performance.now() - begun;
       const row = await handedOn(stage, () => stage.used(target));
       assert.deepEqual([row.invocations, row.coldStarts, row.errors], [3, 1, 0]);
-      assert.ok(row.wallMs >= 398 && row.wallMs <= tookMs - 250, `${row.wallMs} ms of ${tookMs}, without those of loading`);
+      assert.ok(row.wallMs >= 350 && row.wallMs <= tookMs - 250, `${row.wallMs} ms of ${tookMs}, without those of loading`);
       assert.ok(row.cpuMs! >= 150 && row.cpuMs! <= 290, `${row.cpuMs} ms of CPU time`);
       assert.ok(Math.abs(row.gbSeconds - row.wallMs / 1000) < 1e-9, "1 GB");
 
@@ -51,7 +51,8 @@ for (const driver of await openTestDrivers()) {
       await stage.call(target);
       await until(() => stage.pools.status.resting === 1);
       const { wallMs } = await handedOn(stage, () => stage.used(target));
-      assert.ok(wallMs >= 298, `${wallMs} ms`);
+      // A timer counts from the beginning of its turn, which was some time ago on a busy machine.
+      assert.ok(wallMs >= 250, `${wallMs} ms`);
     });
 
     it("counts what fails as errors, also what cannot be loaded, but not a client that goes", async () => {
