@@ -267,6 +267,7 @@ describe("Functions", () => {
         x_vercel_id: "forged",
         "x-now-thing": "forged",
         "x-matched-path": "/admin",
+        "x-invocation-id": "forged",
         "x-middleware-subrequest": "middleware",
         "x-forwarded-for": "6.6.6.6",
         "x-forwarded-host": "evil.example",
@@ -301,6 +302,7 @@ describe("Functions", () => {
       "x-vercel-forwarded-for": "127.0.0.1",
       "x-real-ip": "127.0.0.1",
       "x-vercel-id": `dev1::${invocation.id}`,
+      "x-invocation-id": `dev1::${invocation.id}`,
       "x-vercel-deployment-url": "a-123456789.localhost",
       "x-matched-path": "/api/[id]",
     });

@@ -21,7 +21,7 @@ const hopByHop = new Set([
 ]);
 
 const forwardingNames = new Set(["x-real-ip", "forwarded", "x-vercel-id", "x-vercel-forwarded-for"]);
-const platformRequestNames = new Set(["x-matched-path", "x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"]);
+const platformRequestNames = new Set(["x-matched-path", "x-invocation-id", "x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"]);
 const platformRequestPrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-mayfly-", "x-forwarded-", "x-invoke-"];
 const platformResponsePrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-mayfly-"];
 

@@ -30,10 +30,10 @@ export interface PrerenderAnswer extends FunctionAnswer {
 const yearMs = 31_536_000_000;
 /** Requests that have an answer made anew carry the token here; other names of Next.js's begin with it. */
 const revalidateName = "x-prerender-revalidate";
-/** An instance of Next.js gives what it made a second ago once more, unless the token is shown. A second more is for clocks. */
+/** Next.js before 16 gives what it made a second ago once more, unless the token is shown. A second more is for clocks. */
 const repeatedMsMax = 2000;
 /** What the Function always sees: where the request goes, as the platform says it. */
-const alwaysSeen = /^(?:host|x-forwarded-|x-real-ip|x-vercel-|x-matched-path)/;
+const alwaysSeen = /^(?:host|x-forwarded-|x-real-ip|x-vercel-|x-invocation-id|x-matched-path)/;
 /** In an output path of Next.js's: `[name]`, `[...name]`, `[[...name]]`; the query has its value. */
 const nextParameter = /\[{1,2}(?:\.{3})?([^[\]]+)\]{1,2}/g;
 /** The data of a page of the pages router, beside it. */
