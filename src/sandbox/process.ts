@@ -14,6 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
 import { Channels } from "./channels.ts";
+import { killStrays } from "./strays.ts";
 import type {
   Sandbox,
   SandboxCapabilities,
@@ -42,13 +43,16 @@ const can: SandboxCapabilities = {
   freeze: "process",
 };
 
-/** Opens the driver; removes what a platform process that is gone has left below the data directory. */
+/** Opens the driver; ends and removes what a platform process that is gone has left below the data directory. */
 export async function openProcessSandboxes(options: SandboxDriverOptions): Promise<SandboxDriver> {
   const directory = resolve(options.dataDirectory, "sandboxes");
   await mkdir(directory, { recursive: true });
   for (const name of await readdir(directory)) {
     const pid = /^process-(\d+)-/.exec(name)?.[1];
-    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(directory, name), { recursive: true, force: true });
+    if (pid === undefined || isAlive(Number(pid))) continue;
+    // One that was frozen does not notice that its platform is gone. Its program lies below its directory.
+    if (process.platform === "linux") await killStrays(({ args: [program = ""] }) => program.startsWith(`${join(directory, name)}/`));
+    await rm(join(directory, name), { recursive: true, force: true });
   }
   return new ProcessSandboxes(directory, resolve(options.nodeBinary), options.log ?? (() => {}));
 }

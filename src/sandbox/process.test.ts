@@ -1,0 +1,34 @@
+/** What the process driver promises beyond the conformance suite: it sweeps after the dead. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { it } from "node:test";
+import { scratchDirectory } from "../../test/scratch.ts";
+import { openProcessSandboxes } from "./process.ts";
+
+it(
+  "ends what a platform that was killed has left frozen",
+  { skip: process.platform === "linux" ? false : "it looks into /proc" },
+  async () => {
+    const dataDirectory = scratchDirectory();
+    const gone = spawn(process.execPath, ["-e", ""]);
+    await once(gone, "exit");
+    const left = join(dataDirectory, "sandboxes", `process-${gone.pid}-abc`);
+    const own = join(dataDirectory, "sandboxes", `process-${process.pid}-abc`);
+    const frozen = [left, own].map((directory) => {
+      mkdirSync(join(directory, "bin"), { recursive: true });
+      symlinkSync(process.execPath, join(directory, "bin/node"));
+      const child = spawn(join(directory, "bin/node"), ["-e", "setInterval(() => {}, 1000)"], { stdio: "ignore" });
+      child.kill("SIGSTOP");
+      return child;
+    });
+    const ended = once(frozen[0]!, "exit");
+    const driver = await openProcessSandboxes({ dataDirectory, nodeBinary: process.execPath, networkAllow: [] });
+    assert.deepEqual((await ended)[1], "SIGKILL");
+    assert.deepEqual([existsSync(left), existsSync(own), frozen[1]!.exitCode, frozen[1]!.signalCode], [false, true, null, null]);
+    frozen[1]!.kill("SIGKILL");
+    await driver.close();
+  },
+);
