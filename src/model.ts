@@ -41,6 +41,19 @@ export interface ProjectSettings {
   readonly directoryListing: boolean;
 }
 
+/** Of a project that decides nothing itself. */
+export const noSettings: ProjectSettings = {
+  framework: null,
+  buildCommand: null,
+  installCommand: null,
+  outputDirectory: null,
+  rootDirectory: null,
+  nodeVersion: null,
+  devCommand: null,
+  commandForIgnoringBuildStep: null,
+  directoryListing: false,
+};
+
 /** Which deployments of a project may go. What an alias points to never goes, nor the newest that was production. */
 export interface Retention {
   /** The newest so many are kept however old they are; null: the server's default. */

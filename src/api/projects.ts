@@ -2,12 +2,12 @@
 import { productionHost } from "../deploy/alias.ts";
 import { MayflyError } from "../errors.ts";
 import { disconnect } from "../git/connect.ts";
-import type { Project, Retention } from "../model.ts";
+import { noSettings, type Project, type Retention } from "../model.ts";
 import { isProjectName, projectName } from "../names.ts";
 import { findAlias, setAlias } from "../store/aliases.ts";
 import { deleteProject, findDeployment, listDeployments, listUnfinished } from "../store/deployments.ts";
 import { listGitConnections } from "../store/git-connections.ts";
-import { ensureProject, listProjects, noSettings, updateProject } from "../store/projects.ts";
+import { ensureProject, listProjects, updateProject } from "../store/projects.ts";
 import { deploymentJson } from "./deployments.ts";
 import { ofProject, ofProjects, ofTeam, type Endpoint, type EndpointCall } from "./endpoint.ts";
 import { isObject, object, optional, pageSize, pagination, paging, string, stringOf, whole } from "./schema.ts";

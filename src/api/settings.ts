@@ -1,6 +1,5 @@
 /** Project settings in a body: of a project, or of one deployment. */
-import type { ProjectSettings } from "../model.ts";
-import { noSettings } from "../store/projects.ts";
+import { noSettings, type ProjectSettings } from "../model.ts";
 import { boolean, optional, string, type JsonObject } from "./schema.ts";
 
 export const settingsSchema = {

@@ -1,4 +1,5 @@
 /** A project of one Function: a worker that has nothing to do yet builds it, to be warm for the one that comes. */
+import { noSettings } from "../model.ts";
 import type { BuildJob } from "./builder.ts";
 
 /** Path → text. */
@@ -12,17 +13,7 @@ export const exampleFiles: Readonly<Record<string, string>> = {
 
 export const exampleJob: BuildJob = {
   rootDirectory: "",
-  settings: {
-    framework: null,
-    buildCommand: null,
-    installCommand: null,
-    outputDirectory: null,
-    rootDirectory: null,
-    nodeVersion: null,
-    devCommand: null,
-    commandForIgnoringBuildStep: null,
-    directoryListing: false,
-  },
+  settings: noSettings,
   installs: [],
   steps: [
     {

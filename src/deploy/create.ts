@@ -5,10 +5,20 @@
 import type { BlobInfo, BlobTarget } from "../blobs/blob-store.ts";
 import { outputDirectory } from "../build/builder.ts";
 import { MayflyError } from "../errors.ts";
-import type { Deployment, Digest, FileRef, GitSource, Project, ProjectSettings, SourceTree, Target } from "../model.ts";
+import {
+  noSettings,
+  type Deployment,
+  type Digest,
+  type FileRef,
+  type GitSource,
+  type Project,
+  type ProjectSettings,
+  type SourceTree,
+  type Target,
+} from "../model.ts";
 import { checkFilePath, newDeploymentId, projectName } from "../names.ts";
 import { findDeployment, hasProduction, insertDeployment, type IdempotencyKey } from "../store/deployments.ts";
-import { ensureProject, findProject, noSettings } from "../store/projects.ts";
+import { ensureProject, findProject } from "../store/projects.ts";
 import { findUploads, recordUpload } from "../store/uploads.ts";
 import { immutableHost } from "./alias.ts";
 import { archiveParts, unpackArchive } from "./archive.ts";

@@ -11,10 +11,9 @@ import { planBuild } from "../build/plan.ts";
 import { writeOutput } from "../build/write-output.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
-import type { Target } from "../model.ts";
+import { noSettings, type Target } from "../model.ts";
 import { randomId } from "../names.ts";
 import { openBuildPlace } from "../platform.ts";
-import { noSettings } from "../store/projects.ts";
 import { LiveTree } from "./live-tree.ts";
 
 export interface LocalBuildOptions {

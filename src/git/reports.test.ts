@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { beforeEach, it } from "node:test";
-import type { DeploymentState } from "../model.ts";
+import { noSettings, type DeploymentState } from "../model.ts";
 import { newDeploymentId } from "../names.ts";
 import { beginBuilding, finishReady, finishUnready, insertDeployment } from "../store/deployments.ts";
 import { insertGitReport, listReports } from "../store/git-reports.ts";
-import { noSettings } from "../store/projects.ts";
 import { eventually } from "../../test/server.ts";
 import { openGitTestbed, type GitTestbed } from "./testbed.ts";
 

@@ -1,12 +1,12 @@
 /** What the store must do for Git hosts, whatever the database: {@link gitStoreConformance} registers the tests for one driver. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { GitConnection } from "../model.ts";
+import { noSettings, type GitConnection } from "../model.ts";
 import { deleteProject } from "./deployments.ts";
 import * as connections from "./git-connections.ts";
 import * as deliveries from "./git-deliveries.ts";
 import * as reports from "./git-reports.ts";
-import { ensureProject, noSettings } from "./projects.ts";
+import { ensureProject } from "./projects.ts";
 import type { Store } from "./store.ts";
 import { ensureFirstIdentity } from "./teams.ts";
 

@@ -1,4 +1,5 @@
 /** Databases of every older version, made by the migrations of their time, come forward with what is in them. */
+import { noSettings } from "../model.ts";
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -9,7 +10,7 @@ import { switchProduction, listAliases } from "./aliases.ts";
 import { findDeployment, listUnfinished } from "./deployments.ts";
 import { latestVersion, migrate } from "./migrate.ts";
 import { nodeSqliteDialect, openNodeSqlite } from "./node-sqlite.ts";
-import { ensureProject, findProject, noSettings } from "./projects.ts";
+import { ensureProject, findProject } from "./projects.ts";
 import { openSqliteStore } from "./sqlite.ts";
 import type { Tables } from "./tables.ts";
 import { findIdentity } from "./tokens.ts";

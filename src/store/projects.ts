@@ -1,21 +1,9 @@
 /** Projects by team. Names are unique in a team and always in the form of `projectName` (names.ts). */
 import type { Selectable } from "kysely";
-import type { AliasRequest, Project, ProjectSettings, Retention, TimestampMs } from "../model.ts";
+import { noSettings, type AliasRequest, type Project, type ProjectSettings, type Retention, type TimestampMs } from "../model.ts";
 import { newProjectId } from "../names.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
-
-export const noSettings: ProjectSettings = {
-  framework: null,
-  buildCommand: null,
-  installCommand: null,
-  outputDirectory: null,
-  rootDirectory: null,
-  nodeVersion: null,
-  devCommand: null,
-  commandForIgnoringBuildStep: null,
-  directoryListing: false,
-};
 
 const noRetention: Retention = { keepDeployments: null, previewDays: null };
 

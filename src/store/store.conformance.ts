@@ -1,10 +1,10 @@
 /** What the store must do whatever the database: {@link storeConformance} registers the tests for one driver. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Deployment } from "../model.ts";
+import { noSettings, type Deployment } from "../model.ts";
 import { newDeploymentId } from "../names.ts";
 import * as deployments from "./deployments.ts";
-import { ensureProject, findProject, listProjects, noSettings } from "./projects.ts";
+import { ensureProject, findProject, listProjects } from "./projects.ts";
 import { addPurges, everyProject, listPurges, purgesMax } from "./purges.ts";
 import type { Store } from "./store.ts";
 import { ensureFirstIdentity } from "./teams.ts";
