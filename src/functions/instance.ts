@@ -314,7 +314,7 @@ export class Instance implements CallHolder {
     }
     // The request's body may have failed at once.
     if (this.#call !== call) return;
-    this.#options.meter.begin(guest.sandbox, call.start === "cold");
+    this.#options.meter.begin(guest.sandbox, call.start === "cold", this.#sentMs);
     const ms = this.#options.spec.maxDurationS * 1000;
     this.#deadlineMs = this.#options.clock.now() + ms;
     if (this.#cancelDeadline === undefined) this.#watchDeadline(ms);

@@ -93,8 +93,11 @@ export class InstanceMeter {
     this.#record = record;
   }
 
-  /** The instance was given a request, and it has been sent: from now on it costs. */
-  begin(sandbox: Pick<Sandbox, "usage">, cold: boolean): void {
+  /**
+   * The instance was given a request, and it has been sent: it costs.
+   * @param sentMs since when, by `performance.now()`: before the first byte left, as the instance may run on at once.
+   */
+  begin(sandbox: Pick<Sandbox, "usage">, cold: boolean, sentMs: number): void {
     if (this.#sandbox === undefined) {
       this.#sandbox = sandbox;
       this.#clock.after(baselineMs, () => this.#readBaseline());
@@ -102,7 +105,7 @@ export class InstanceMeter {
     this.#invocations++;
     if (cold) this.#coldStarts++;
     this.#failing = false;
-    this.#sinceMs = performance.now();
+    this.#sinceMs = sentMs;
     if (this.#window === undefined) this.#openWindow();
   }
 
