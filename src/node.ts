@@ -6,7 +6,8 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Config } from "./config.ts";
 import { askPredecessor, handoverPath, openHandover } from "./handover.ts";
-import { ControlPlaneProcess, openDataPlane } from "./platform.ts";
+import { ControlPlaneProcess } from "./control-plane-process.ts";
+import { openDataPlane } from "./data-plane.ts";
 import type { SandboxCapabilities } from "./sandbox/sandbox.ts";
 
 /** Who runs the node: the command line, which knows terminal and home directory. */

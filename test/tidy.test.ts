@@ -77,6 +77,26 @@ it("the data plane never imports the control plane", () => {
   );
 });
 
+it("the data plane's process loads nothing of the control plane", () => {
+  const control = new Set(["api", "deploy", "build", "git", "client", "control-plane.ts"]);
+  const loaded = new Set<string>();
+  const load = (path: string): void => {
+    if (loaded.has(path)) return;
+    loaded.add(path);
+    for (const [, name] of files
+      .find((file) => file.path === path)!
+      .text.matchAll(/^(?:import|export) (?!type\b)[^"]*from "(\.[^"]+)"/gm)) {
+      load(relative(src, resolve(src, dirname(path), name!)));
+    }
+  };
+  load("node.ts");
+  assert.ok(loaded.has("gateway/gateway.ts"));
+  assert.deepEqual(
+    [...loaded].filter((path) => control.has(room(path))),
+    [],
+  );
+});
+
 it("the client and the command line reach the server over its API only", () => {
   const server = new Set(["api", "deploy", "build", "git", "gateway", "functions", "sandbox", "store", "blobs", "logs", "usage"]);
   eachImport(

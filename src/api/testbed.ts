@@ -4,7 +4,7 @@ import { Pool, type Dispatcher } from "undici";
 import { atEnd } from "../../test/at-end.ts";
 import { scratchDirectory } from "../../test/scratch.ts";
 import { loadConfig } from "../config.ts";
-import { openControlPlane } from "../platform.ts";
+import { openControlPlane } from "../control-plane.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import type { Store } from "../store/store.ts";
 import { ensureFirstIdentity } from "../store/teams.ts";

@@ -18,7 +18,7 @@ import type { HostIndex, ServedDeployment } from "../gateway/host.ts";
 import { compileRoutes } from "../gateway/route.ts";
 import { noSettings, type LogLine, type Manifest, type SourceTree } from "../model.ts";
 import { randomId } from "../names.ts";
-import { openDevPlane, type DevPlane } from "../platform.ts";
+import { openDevPlane, type DevPlane } from "./dev-plane.ts";
 import type { Config } from "../config.ts";
 import { DevServer } from "./dev-server.ts";
 import { openDevFront, type DevFront } from "./front.ts";

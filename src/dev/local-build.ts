@@ -13,7 +13,7 @@ import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import { noSettings, type Target } from "../model.ts";
 import { randomId } from "../names.ts";
-import { openBuildPlace } from "../platform.ts";
+import { openBuildPlace } from "./build-place.ts";
 import { LiveTree } from "./live-tree.ts";
 
 export interface LocalBuildOptions {

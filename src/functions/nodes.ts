@@ -3,7 +3,6 @@
  * when a Function first asks for one and kept. Hides fetching. Invariants: a directory that has a version's name is whole,
  * also after kill -9; one fetch of a version at a time, and after a failure none for a while.
  */
-import { createReadStream } from "node:fs";
 import { access, chmod, mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../clock.ts";
@@ -11,6 +10,7 @@ import { errnoOf, messageOf } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
 import { randomId } from "../names.ts";
 import { fetchNpmPackage } from "../npm-package.ts";
+import { warmPages } from "../sandbox/pages.ts";
 
 export interface NodesOptions {
   /** Made when needed. */
@@ -134,10 +134,4 @@ export class Nodes {
     }
     await warmPages(this.#binaries.get(major)!);
   }
-}
-
-/** The kernel charges a file's pages to the first guest that touches them, so the platform does it before. */
-async function warmPages(path: string): Promise<void> {
-  const stream = createReadStream(path, { highWaterMark: 1024 * 1024 });
-  for await (const _ of stream);
 }

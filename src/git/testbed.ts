@@ -10,7 +10,7 @@ import type { DeployContext } from "../deploy/deploy.ts";
 import { BuildQueue } from "../deploy/queue.ts";
 import { openSqliteLogs } from "../logs/sqlite.ts";
 import { noSettings, type Project } from "../model.ts";
-import { openGit } from "../platform.ts";
+import { openGit } from "../control-plane.ts";
 import { openSeal } from "../store/seal.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { ensureProject } from "../store/projects.ts";

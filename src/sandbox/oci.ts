@@ -6,7 +6,7 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { closeSync, createReadStream, openSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join, resolve } from "node:path";
@@ -21,9 +21,10 @@ import { Cgroup, findHierarchies } from "./cgroup.ts";
 import { Channels } from "./channels.ts";
 import { findProgram, hostPath, runCommand } from "./command.ts";
 import { openPipe } from "./libc.ts";
-import { cgroupLimits, MB, memoryFilesMax, openFilesWithin, shmBytes } from "./limits.ts";
+import { cgroupLimits, memoryFilesMax, openFilesWithin, shmBytes } from "./limits.ts";
 import { checkWorkingDirectory, giveWritableMounts } from "./mounts.ts";
 import { Network, sweepNetwork } from "./network.ts";
+import { warmPages } from "./pages.ts";
 import { whyNot } from "./probe.ts";
 import { guestNode, openRootfs } from "./rootfs.ts";
 import type {
@@ -77,10 +78,7 @@ export async function openOciSandboxes(options: OciOptions): Promise<SandboxDriv
   try {
     const network = await Network.open({ block, allow: options.networkAllow, log });
     const driver = new OciSandboxes({ block, found, rootfs, network, runtime: createRuntime(program, block, found), log });
-    // Its pages would be charged to the first guest that touches them.
-    createReadStream(join(rootfs, guestNode), { highWaterMark: MB })
-      .on("error", () => {})
-      .resume();
+    warmPages(join(rootfs, guestNode)).catch(() => {});
     return driver;
   } catch (error) {
     await sweepNetwork(block.number).catch(() => {});
