@@ -24,7 +24,7 @@ import type { Exchange } from "./exchange.ts";
 import { clientHeaders, functionHeaders, type Forward, type FunctionAnswer } from "./forward.ts";
 import { ageOf, isCacheableRequest, isEdgeHeader, storable, type Storable } from "./freshness.ts";
 import { KeptVariants } from "./kept-variants.ts";
-import { isFramingHeader, isPlatformResponseHeader } from "./headers.ts";
+import { isFramingHeader, isPassedOn, isPlatformResponseHeader } from "./headers.ts";
 import { Lru } from "./lru.ts";
 import { PreparedHead } from "./prepared-head.ts";
 import type { SettledAnswer } from "./settled.ts";
@@ -332,13 +332,14 @@ function etagOf(headers: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** Request headers as the Function sees them. */
+/** Request headers as the Function sees them: of most that is what the client has sent. */
 function headerOf(exchange: Exchange, answer: FunctionAnswer): Header {
-  const { requestHeaders } = answer;
-  if (requestHeaders === undefined) return (name) => exchange.header(name);
+  let seen: readonly string[] | null = null;
   return (name) => {
-    const changed = requestHeaders.get(name);
-    return changed === undefined ? exchange.header(name) : (changed ?? undefined);
+    if (answer.requestHeaders?.has(name) !== true && isPassedOn(exchange.request.headers, name)) return exchange.header(name);
+    seen ??= functionHeaders(exchange, answer);
+    const values = seen.filter((_, index) => index % 2 === 1 && seen![index - 1] === name);
+    return values.length === 0 ? undefined : values.join(", ");
   };
 }
 

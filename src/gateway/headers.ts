@@ -20,6 +20,9 @@ const hopByHop = new Set([
   "http2-settings",
 ]);
 
+/** Opens a deployment's source and build log to a person's browser (inspection.ts): no business of the deployment's code. */
+export const viewCookie = "_mayfly_view";
+
 const forwardingNames = new Set(["x-real-ip", "forwarded", "x-vercel-id", "x-vercel-forwarded-for"]);
 const platformRequestNames = new Set(["x-matched-path", "x-invocation-id", "x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"]);
 const platformRequestPrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-mayfly-", "x-forwarded-", "x-invoke-"];
@@ -52,16 +55,35 @@ export function isGatewayHeader(name: string): boolean {
   return name === "server" || name === "x-vercel-id";
 }
 
-/** The headers that go on to the other side: flat (name, value, …), names lower-case, not hop-by-hop and not `refused`. */
+/**
+ * The headers that go on to the other side: flat (name, value, …), names lower-case, not hop-by-hop, not `refused`, and
+ * cookies without the platform's own.
+ */
 export function passOn(raw: readonly string[], refused: (name: string) => boolean): string[] {
   const nominated = connectionOptions(raw);
   const headers: string[] = [];
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = raw[index]!.toLowerCase();
     if (hopByHop.has(name) || nominated?.has(name) === true || refused(name)) continue;
-    headers.push(name, raw[index + 1]!);
+    const value = raw[index + 1]!;
+    if (name === "cookie" && value.includes(viewCookie)) {
+      const others = withoutViewCookie(value);
+      if (others !== "") headers.push(name, others);
+    } else {
+      headers.push(name, value);
+    }
   }
   return headers;
+}
+
+function withoutViewCookie(cookies: string): string {
+  const others = cookies.split(";").filter((pair) => pair.split("=", 1)[0]!.trim() !== viewCookie);
+  return others.join(";").trim();
+}
+
+/** Whether a client's header reaches a Function as it was sent, if it was. @param name lower-case */
+export function isPassedOn(raw: readonly string[], name: string): boolean {
+  return !hopByHop.has(name) && !isPlatformRequestHeader(name) && connectionOptions(raw)?.has(name) !== true;
 }
 
 /** Names that a `Connection` header declares hop-by-hop. `content-length` and the like stay what they are. */

@@ -15,9 +15,10 @@ import type { Manifest, Sealed, SourceTree } from "../model.ts";
 import { findDeploymentById } from "../store/deployments.ts";
 import type { Seal } from "../store/seal.ts";
 import type { Store } from "../store/store.ts";
-import { findIdentity } from "../store/tokens.ts";
+import { findIdentity, findIdentityOfToken, type Identity } from "../store/tokens.ts";
 import type { Exchange } from "./exchange.ts";
 import { isControlHost, parseAuthority, type HostIndex } from "./host.ts";
+import { viewCookie } from "./headers.ts";
 import { escapeHtml, privatePageHeaders, renderPage } from "./html.ts";
 import { readableSize } from "./listing.ts";
 import { Lru } from "./lru.ts";
@@ -34,7 +35,6 @@ export interface InspectionParts {
 }
 
 const signInPath = "/_mayfly/sign-in";
-const cookieName = "_mayfly_view";
 const ticketMs = 60_000;
 const viewMs = 8 * 3_600_000;
 const formBytesMax = 4096;
@@ -48,6 +48,8 @@ interface Ticket {
   readonly deploymentId: string;
   readonly kind: "entry" | "view";
   readonly until: number;
+  /** Id of the token that was shown: when that ends, so does this. */
+  readonly tokenId: string;
 }
 
 export class Inspection {
@@ -86,10 +88,10 @@ export class Inspection {
     const { store, clock } = this.#parts;
     const identity = await findIdentity(store, token, clock.now());
     const { manifest } = target;
-    const mayRead =
-      identity !== null && identity.team.id === manifest.teamId && [null, manifest.projectId].includes(identity.token.projectId);
-    if (!mayRead) return signInForm(exchange, target.authority, "This token does not open this deployment.");
-    const ticket = this.#ticket({ deploymentId: manifest.deploymentId, kind: "entry", until: clock.now() + ticketMs });
+    if (identity === null || !mayRead(identity, manifest))
+      return signInForm(exchange, target.authority, "This token does not open this deployment.");
+    const until = clock.now() + ticketMs;
+    const ticket = this.#ticket({ deploymentId: manifest.deploymentId, kind: "entry", until, tokenId: identity.token.id });
     const scheme = exchange.request.secure ? "https" : "http";
     return redirect(exchange, `${scheme}://${target.authority}/${target.view}?ticket=${ticket}`);
   }
@@ -108,18 +110,18 @@ export class Inspection {
   async answer(exchange: Exchange, manifest: Manifest): Promise<void> {
     const view = exchange.address.path.slice(1) as View;
     const query = new URLSearchParams(exchange.address.query);
-    const { deploymentId } = manifest;
     if (exchange.method !== "GET" && exchange.method !== "HEAD")
       return notice(exchange, 405, "This page can only be read", "", ["allow", "GET, HEAD"]);
-    if (this.#isTicket(query.get("ticket") ?? "", deploymentId, "entry")) {
-      const kept = this.#ticket({ deploymentId, kind: "view", until: this.#parts.clock.now() + viewMs });
+    const entry = await this.#read(query.get("ticket") ?? "", manifest, "entry");
+    if (entry !== null) {
+      const kept = this.#ticket({ ...entry, kind: "view", until: this.#parts.clock.now() + viewMs });
       const attributes = `Max-Age=${viewMs / 1000}; HttpOnly; SameSite=Lax${exchange.request.secure ? "; Secure" : ""}`;
-      // By path, so that it never reaches the deployment's own Functions.
-      const cookies = ["_src", "_logs"].flatMap((path) => ["set-cookie", `${cookieName}=${kept}; Path=/${path}; ${attributes}`]);
+      // By path: browsers send it for these pages, and what lies below them goes on without it (headers.ts).
+      const cookies = ["_src", "_logs"].flatMap((path) => ["set-cookie", `${viewCookie}=${kept}; Path=/${path}; ${attributes}`]);
       return redirect(exchange, `/${view}`, cookies);
     }
-    const cookie = parseCookies(exchange.header("cookie") ?? "").get(cookieName) ?? "";
-    if (!this.#isTicket(cookie, deploymentId, "view")) {
+    const cookie = parseCookies(exchange.header("cookie") ?? "").get(viewCookie) ?? "";
+    if ((await this.#read(cookie, manifest, "view")) === null) {
       const scheme = exchange.request.secure ? "https" : "http";
       const port = /:\d+$/.exec(exchange.address.authority)?.[0] ?? "";
       return redirect(
@@ -185,16 +187,24 @@ export class Inspection {
     return this.#parts.seal.close(JSON.stringify(ticket), ticketPlace);
   }
 
-  #isTicket(text: string, deploymentId: string, kind: Ticket["kind"]): boolean {
-    if (text === "") return false;
+  /** null: it is none for this, or whoever it was for may no longer see this. */
+  async #read(text: string, manifest: Manifest, kind: Ticket["kind"]): Promise<Ticket | null> {
+    if (text === "") return null;
+    let ticket: Ticket;
     try {
-      const ticket = JSON.parse(this.#parts.seal.open(text as Sealed, ticketPlace)) as Ticket;
-      return ticket.deploymentId === deploymentId && ticket.kind === kind && ticket.until > this.#parts.clock.now();
+      ticket = JSON.parse(this.#parts.seal.open(text as Sealed, ticketPlace)) as Ticket;
     } catch {
-      return false;
+      return null;
     }
+    const { store, clock } = this.#parts;
+    if (ticket.deploymentId !== manifest.deploymentId || ticket.kind !== kind || ticket.until <= clock.now()) return null;
+    const identity = await findIdentityOfToken(store, ticket.tokenId, clock.now());
+    return identity !== null && mayRead(identity, manifest) ? ticket : null;
   }
 }
+
+const mayRead = ({ team, token }: Identity, { teamId, projectId }: Manifest): boolean =>
+  team.id === teamId && [null, projectId].includes(token.projectId);
 
 /** An IPv6 client has a whole network to itself. */
 function networkOf(address: string): string {

@@ -138,6 +138,18 @@ test("a circle of proxies ends", async () => {
   assert.deepEqual([looped.status, looped.headers["x-vercel-error"]], [508, "INFINITE_LOOP_DETECTED"]);
 });
 
+test("no deployment hides that it is one", async () => {
+  using origin = await openOrigin((request, response) => response.end(request.headers["cdn-loop"]));
+  for (const [op, args] of [
+    ["delete", {}],
+    ["set", { args: "other" }],
+  ] as const) {
+    const transforms = [{ type: "request.headers" as const, op, target: { key: "cdn-loop" }, ...args }];
+    await using bed = await openTestbed({ a: { routes: [{ src: "^/(.*)$", dest: `${origin.url}/$1`, transforms }] } }, allow);
+    assert.equal((await ask(bed, "a.localhost", "/x", { headers: { "cdn-loop": "mayfly, mayfly" } })).body, "mayfly, mayfly, mayfly", op);
+  }
+});
+
 describe("addresses that no route may reach", () => {
   const guard = new AddressGuard("");
   for (const address of [

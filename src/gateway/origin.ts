@@ -150,9 +150,11 @@ function parseTarget(text: string): URL {
 function originHeaders(exchange: Exchange, url: URL, answer: OriginAnswer): string[] {
   const { request, address } = exchange;
   const changed = answer.requestHeaders;
-  const headers = passOn(request.headers, (name) => isPlatformRequestHeader(name) || changed?.has(name) === true);
+  // A deployment that could take away by what circles are known would make one without an end (RFC 8586 §2).
+  const isOurs = (name: string): boolean => isPlatformRequestHeader(name) || name === "cdn-loop";
+  const headers = passOn(request.headers, (name) => isPlatformRequestHeader(name) || (changed?.has(name) === true && !isOurs(name)));
   for (const [name, value] of changed ?? []) {
-    if (value !== null && !isPlatformRequestHeader(name) && !isFramingHeader(name)) headers.push(name, value);
+    if (value !== null && !isOurs(name) && !isFramingHeader(name)) headers.push(name, value);
   }
   headers.push(
     "host",

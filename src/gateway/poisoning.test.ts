@@ -172,6 +172,31 @@ describe("the cache", () => {
     }
   });
 
+  test("tells answers apart by what the Function saw of a header, not by what the client sent of it", async () => {
+    const varying: FakeFunction = ({ url, headers }) => {
+      const name = url.slice("/by/".length);
+      const seen = headers.flatMap((text, index) => (index % 2 === 1 && headers[index - 1] === name ? [text] : []));
+      return answer(`${name}: ${seen.join() || "nothing"}`, { headers: ["cache-control", "s-maxage=60", "vary", name] });
+    };
+    const all = [{ src: "^/by/.*$", dest: "/by" }];
+    await using bed = await openTestbed({ a: { functions: { by: varying }, routes: all } });
+    // Named in `Connection` it is for the gateway alone: the page that is made without it is not that of who sends it.
+    for (const name of ["x-language", "accept-language", "rsc"]) {
+      const get = (more: string): Promise<string> =>
+        talk(bed, `GET /by/${name} HTTP/1.1\r\nHost: a.localhost\r\n${name}: de\r\nConnection: close${more}\r\n\r\n`);
+      assert.match(await get(`, ${name}`), new RegExp(`\n${name}: nothing\r`));
+      assert.match(await get(""), new RegExp(`\n${name}: de\r`));
+      assert.match(await get(""), /x-vercel-cache: HIT/);
+    }
+    // The platform says it, whatever the client says: two clients have two pages.
+    for (const name of ["x-forwarded-for", "x-real-ip"]) {
+      for (const from of ["127.0.0.1", "127.0.0.2", "127.0.0.1"]) {
+        const { body } = await ask(bed, "a.localhost", `/by/${name}`, { from, headers: { [name]: "9.9.9.9" } });
+        assert.equal(body, `${name}: ${from}`);
+      }
+    }
+  });
+
   test("takes no two addresses for one, though another reader might", async () => {
     const echo: FakeFunction = ({ url }) => answer(`<${url}>`, { headers: ["cache-control", "s-maxage=60"] });
     const all = [{ handle: "filesystem" as const }, { src: "^/f(?:/.*)?$", dest: "/f" }];

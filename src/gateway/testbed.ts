@@ -272,6 +272,8 @@ export interface TestRequest {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Buffer | Readable;
+  /** The client's own address. */
+  readonly from?: string;
 }
 
 /** Asks `host` for a path over a connection of its own; resolves with the head, the body unread. */
@@ -279,10 +281,19 @@ export function open(
   bed: Testbed,
   host: string,
   path: string,
-  { method = "GET", headers = {}, body }: TestRequest = {},
+  { method = "GET", headers = {}, body, from }: TestRequest = {},
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ host: "127.0.0.1", port: bed.port, method, path, agent: false, headers: { host, ...headers } });
+    const client = from === undefined ? {} : { localAddress: from };
+    const request = httpRequest({
+      host: "127.0.0.1",
+      port: bed.port,
+      method,
+      path,
+      agent: false,
+      headers: { host, ...headers },
+      ...client,
+    });
     request.on("response", resolve).on("error", reject);
     if (body instanceof Readable) body.pipe(request);
     else request.end(body);

@@ -63,7 +63,16 @@ export async function createToken(
 }
 
 /** Whom `text` speaks for at `now`, or null. The look-up is by digest, so its time tells nothing of the token. */
-export async function findIdentity(store: Store, text: string, now: TimestampMs): Promise<Identity | null> {
+export function findIdentity(store: Store, text: string, now: TimestampMs): Promise<Identity | null> {
+  return identityBy(store, "tokens.digest", digestOf(text), now);
+}
+
+/** The same by the token's id: whether what it was once shown for is still its holder's to do. */
+export function findIdentityOfToken(store: Store, id: string, now: TimestampMs): Promise<Identity | null> {
+  return identityBy(store, "tokens.id", id, now);
+}
+
+async function identityBy(store: Store, column: "tokens.digest" | "tokens.id", value: string, now: TimestampMs): Promise<Identity | null> {
   const row = await store.db
     .selectFrom("tokens")
     .innerJoin("users", "users.id", "tokens.user_id")
@@ -72,7 +81,7 @@ export async function findIdentity(store: Store, text: string, now: TimestampMs)
     .select(["users.id as userId", "users.username", "users.email", "teams.id as teamId", "teams.slug", "teams.name as teamName"])
     .select(["tokens.id", "tokens.name", "tokens.scope", "tokens.project_id", "tokens.created_at", "tokens.expires_at", "tokens.used_at"])
     .select("members.role")
-    .where("tokens.digest", "=", digestOf(text))
+    .where(column, "=", value)
     .executeTakeFirst();
   if (row === undefined || (row.expires_at !== null && row.expires_at <= now)) return null;
   if (row.used_at === null || row.used_at < now - usedStepMs) {

@@ -24,6 +24,32 @@ describe("pages and the edge cache", () => {
     url = new URL(await mayfly.deploy(projectDirectory(files), "--name", "pages"));
   });
 
+  it("what a token has opened is closed with the token", async () => {
+    const call = (method: string, path: string, body?: object) =>
+      mayfly.fetch(`${mayfly.api}${path}`, {
+        method,
+        headers: { authorization: `Bearer ${tokenOf(mayfly)}`, host: "127.0.0.1" },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    const made = JSON.parse((await call("POST", "/v3/user/tokens", { name: "short" })).text) as {
+      bearerToken: string;
+      token: { id: string };
+    };
+    const form = `http://localhost/_mayfly/sign-in?to=${encodeURIComponent(`${url.host}/_src`)}`;
+    const enter = async (): Promise<string> => {
+      const entered = await mayfly.fetch(form, { method: "POST", body: `token=${made.bearerToken}` });
+      return String(entered.headers["location"]);
+    };
+    const taken = await mayfly.fetch(await enter());
+    const cookie = String([taken.headers["set-cookie"]].flat()[0]).split(";", 1)[0]!;
+    const unused = await enter();
+    assert.equal((await mayfly.fetch(`${url.origin}/_src`, { headers: { cookie } })).status, 200);
+    assert.equal((await call("DELETE", `/v3/user/tokens/${made.token.id}`)).status, 200);
+    const away = await mayfly.fetch(`${url.origin}/_src`, { headers: { cookie } });
+    assert.deepEqual([away.status, /\/_mayfly\/sign-in/.test(String(away.headers["location"]))], [303, true]);
+    assert.match(String((await mayfly.fetch(unused)).headers["location"]), /\/_mayfly\/sign-in/);
+  });
+
   it("source and build log: only with a token of the team, which the deployment's host never sees", async () => {
     const token = tokenOf(mayfly);
     for (const view of ["_src", "_logs"]) {
