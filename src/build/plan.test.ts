@@ -230,6 +230,52 @@ test("rewrites come after the file system, before the 404 of api/", async () => 
   assert.deepEqual(kinds.slice(0, 3), ["filesystem", "/api/all", 404]);
 });
 
+test("every key that Vercel knows is taken; what has no effect is said", async () => {
+  const plan = await bed.plan({
+    "index.html": "",
+    "api/a.js": "",
+    "vercel.json": json({
+      $schema: "https://openapi.vercel.sh/vercel.json",
+      ...{
+        version: 2,
+        name: "x",
+        alias: ["x.test"],
+        scope: "team",
+        public: true,
+        relatedProjects: ["prj_1"],
+        fluid: true,
+        bunVersion: "1.x",
+      },
+      ...{ regions: ["iad1"], functionFailoverRegions: ["sfo1"], env: { ANY_NAME: "1" }, build: { env: { ANY: "1" } } },
+      github: { silent: true, autoAlias: false },
+      git: { deploymentEnabled: { "dependabot/*": false } },
+      functions: {
+        "api/a.js": { supportsCancellation: true, architecture: "arm64", experimentalTriggers: [{ type: "queue/v2beta", topic: "t" }] },
+      },
+      rewrites: [
+        {
+          source: "/a",
+          destination: "/b",
+          has: [{ type: "query", key: "k", value: { pre: "x" } }],
+          missing: [{ type: "host", value: "h" }],
+        },
+        {
+          ...{ source: "/c", destination: "/d", respectOriginCacheControl: true },
+          transforms: [{ type: "request.path", op: "set", args: "/y" }],
+        },
+      ],
+      images: { sizes: [64], localPatterns: [{ pathname: "/a/**", search: "" }] },
+      crons: [{ path: "/a", schedule: "0 0 * * *" }],
+    }),
+  });
+  for (const key of ["fluid", "bunVersion", "regions", "env", "build", "functionFailoverRegions"]) {
+    assert.ok(plan.warnings.includes(`vercel.json: "${key}" has no effect here.`), key);
+  }
+  for (const key of ["services", "experimentalServices", "proxy"]) {
+    await assert.rejects(bed.plan({ a: "", "vercel.json": json({ [key]: {} }) }), { code: "BUILD_OUTPUT_UNSUPPORTED" });
+  }
+});
+
 test("vercel.json may come beside the files", async () => {
   const plan = await bed.plan({ "index.html": "" }, { vercelJson: { trailingSlash: true } });
   assert.equal(plan.caseSensitive, true);
@@ -283,6 +329,34 @@ const refusals: readonly (readonly [name: string, files: Files, code: string, me
       "INVALID_VERCEL_JSON",
       /"builds\[0\]\.src"/,
     ],
+  ]),
+  ["an unknown key", { "vercel.json": json({ rewrite: [] }), a: "" }, "INVALID_VERCEL_JSON", /"rewrite"\. Did you mean "rewrites"/],
+  ["a key that is like no other", { "vercel.json": json({ zebra: 1 }), a: "" }, "INVALID_VERCEL_JSON", /property "zebra"\. Remove it/],
+  ["a key that every object has", { "vercel.json": '{"__proto__":{"a":1}}', a: "" }, "INVALID_VERCEL_JSON", /"__proto__"/],
+  ...(
+    [
+      [
+        { functions: { "api/a.js": { maxDurations: 5 } } },
+        /functions\["api\/a\.js"\] should not .*"maxDurations"\. Did you mean "maxDuration"/,
+      ],
+      [{ rewrites: [{ source: "/a", destination: "/b", permenant: true }] }, /rewrites\[0\] .*"permenant"/],
+      [{ redirects: [{ source: "/a", destination: "/b", permenant: true }] }, /redirects\[0\] .*Did you mean "permanent"/],
+      [
+        { headers: [{ source: "/a", headers: [{ name: "a", value: "b" }] }] },
+        /headers\[0\]\.headers\[0\] .*"name"\. It may have "key", "value"/,
+      ],
+      [{ rewrites: [{ source: "/a", destination: "/b", has: [{ type: "host", val: "x" }] }] }, /rewrites\[0\]\.has\[0\] .*"value"/],
+      [{ routes: [{ src: "/a", dst: "/b" }] }, /routes\[0\] .*Did you mean "dest"/],
+      [{ crons: [{ path: "/a", scedule: "0 0 * * *" }] }, /crons\[0\] .*"schedule"/],
+      [{ images: { sizes: [64], remotePatterns: [{ host: "a.b" }] } }, /images\.remotePatterns\[0\] .*"host".*"hostname"/],
+      [{ git: { deploymentEnable: false } }, /git .*"deploymentEnabled"/],
+      [{ builds: [{ src: "a", use: "@vercel/static", conf: {} }] }, /builds\[0\] .*"config"/],
+    ] as const
+  ).map(([value, message]): [string, Files, string, RegExp] => [
+    `an unknown key within ${Object.keys(value).join()}`,
+    { "vercel.json": json(value), "api/a.js": "", a: "" },
+    "INVALID_VERCEL_JSON",
+    message,
   ]),
   ["a language without builder", { "api/a.rb": "" }, "BUILDER_NOT_FOUND", /api\/a\.rb/],
   [

@@ -145,7 +145,7 @@ function hasBuildCommand(settings: ProjectSettings, packageJson: PackageJson | n
 // ── files that say what to do ─────────────────────────────────────────────────────────────────────────────────────────
 
 async function readVercelJson(request: PlanRequest, project: Project): Promise<VercelJson> {
-  if (project.has("vercel.json") && !request.prebuilt) return parseVercelJson((await project.read("vercel.json")).toString("utf8"));
+  if (project.has("vercel.json") && !request.prebuilt) return await parseVercelJson((await project.read("vercel.json")).toString("utf8"));
   return request.vercelJson === undefined || request.vercelJson === null ? noVercelJson : checkVercelJson(request.vercelJson);
 }
 

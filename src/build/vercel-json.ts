@@ -1,6 +1,6 @@
 /**
- * vercel.json: parsed, checked, and its routes transformed. A key that is unknown here is only warned about; a known key
- * of a wrong type fails the deployment, with the path in the file and what would be right.
+ * vercel.json: parsed, checked, and its routes transformed. An unknown key (vercel-keys.ts) or a known one of a wrong type
+ * fails the deployment, with the path in the file and what would be right.
  */
 import { getTransformedRoutes } from "@vercel/routing-utils";
 import { MayflyError, messageOf } from "../errors.ts";
@@ -8,6 +8,8 @@ import type { ProjectSettings, Route } from "../model.ts";
 import type { SiteSettings } from "./builder.ts";
 import { whyNoGlob } from "./glob.ts";
 import { checkSite } from "./output-config.ts";
+import { isObject, isStrings, type Json } from "./shape.ts";
+import { refuseUnknownKeys } from "./vercel-keys.ts";
 
 /** Largest vercel.json in bytes. */
 export const vercelJsonBytesMax = 1024 * 1024;
@@ -46,38 +48,22 @@ export interface VercelJson {
   readonly warnings: readonly string[];
 }
 
-type Json = Readonly<Record<string, unknown>>;
-
 const settingKeys = ["framework", "buildCommand", "installCommand", "outputDirectory"] as const;
 /** Known, and of no effect here: said once in the build's log. */
-const withoutEffect = ["regions", "env", "build", "fluid", "bunVersion", "functionFailoverRegions"];
-const silent = [
-  "$schema",
-  "version",
-  "name",
-  "alias",
-  "scope",
-  "public",
-  "github",
-  "git",
-  "devCommand",
-  "ignoreCommand",
-  "relatedProjects",
+const withoutEffect = [
+  "regions",
+  "env",
+  "build",
+  "fluid",
+  "bunVersion",
+  "bulkRedirectsPath",
+  "customErrorPage",
+  "functionFailoverRegions",
+  "passiveRegions",
+  "schedules",
 ];
-const known = [
-  "cleanUrls",
-  "trailingSlash",
-  "redirects",
-  "headers",
-  "rewrites",
-  "routes",
-  "functions",
-  "builds",
-  "rootDirectory",
-  "crons",
-  "images",
-  "wildcard",
-];
+/** Without them the project would be another one. */
+const unsupported = ["services", "experimentalServices", "experimentalServicesV2", "experimentalServiceGroups", "proxy"];
 
 /** vercel.json of a project that has none. */
 export const noVercelJson: VercelJson = {
@@ -93,7 +79,7 @@ export const noVercelJson: VercelJson = {
 };
 
 /** @throws MayflyError INVALID_VERCEL_JSON */
-export function parseVercelJson(text: string): VercelJson {
+export async function parseVercelJson(text: string): Promise<VercelJson> {
   if (Buffer.byteLength(text) > vercelJsonBytesMax) throw invalid(`is larger than ${vercelJsonBytesMax} bytes`);
   let value: unknown;
   try {
@@ -108,17 +94,13 @@ export function parseVercelJson(text: string): VercelJson {
  * The same for a value that is parsed already (a client may send it in a create call).
  * @throws MayflyError INVALID_VERCEL_JSON
  */
-export function checkVercelJson(value: unknown): VercelJson {
+export async function checkVercelJson(value: unknown): Promise<VercelJson> {
   if (!isObject(value)) throw invalid("must hold an object");
-  const warnings: string[] = [];
-  for (const key of Object.keys(value)) {
-    if (withoutEffect.includes(key)) warnings.push(`vercel.json: "${key}" has no effect here.`);
-    else if (key === "services" || key === "experimentalServices" || key === "proxy") {
-      throw new MayflyError("BUILD_OUTPUT_UNSUPPORTED", `vercel.json: "${key}" is not supported yet.`);
-    } else if (!silent.includes(key) && !known.includes(key) && !(settingKeys as readonly string[]).includes(key)) {
-      warnings.push(`vercel.json: "${key}" is not known and has no effect.`);
-    }
+  await refuseUnknownKeys(value);
+  for (const key of unsupported) {
+    if (key in value) throw new MayflyError("BUILD_OUTPUT_UNSUPPORTED", `vercel.json: "${key}" is not supported yet.`);
   }
+  const warnings = withoutEffect.filter((key) => key in value).map((key) => `vercel.json: "${key}" has no effect here.`);
   const cleanUrls = optionalBoolean(value, "cleanUrls");
   const trailingSlash = optionalBoolean(value, "trailingSlash");
   for (const key of ["redirects", "rewrites"]) checkRules(value, key, ["source", "destination"]);
@@ -256,14 +238,6 @@ function optionalBoolean(value: Json, key: string): boolean | undefined {
   const flag = value[key];
   if (flag !== undefined && typeof flag !== "boolean") throw invalid(`: "${key}" must be true or false`);
   return flag;
-}
-
-function isStrings(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((one) => typeof one === "string");
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function invalid(what: string): MayflyError {

@@ -6,7 +6,8 @@ import { readFile } from "node:fs/promises";
 import { MayflyError, messageOf } from "../errors.ts";
 import { commonFlags, type Command, type Env, type Input, type Invocation } from "./command.ts";
 import { commands, findCommand } from "./commands.ts";
-import { closestTo, parseFlags } from "./flags.ts";
+import { closestTo } from "../suggestion.ts";
+import { parseFlags } from "./flags.ts";
 import { Terminal, type TextStream } from "./output.ts";
 
 /** The world around a run. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { closestTo, editDistance } from "./flags.ts";
+import { closestTo, editDistance } from "../suggestion.ts";
 import { formatBytes, formatDuration, formatTable, printable, Terminal } from "./output.ts";
 
 /** A terminal whose streams are remembered. */

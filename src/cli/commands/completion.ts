@@ -1,7 +1,8 @@
 /** `mayfly completion`: a shell's completion script on stdout. */
 import type { Command } from "../command.ts";
 import { completionScript, shells } from "../completion.ts";
-import { closestTo, usageError } from "../flags.ts";
+import { closestTo } from "../../suggestion.ts";
+import { usageError } from "../flags.ts";
 
 export const completion: Command = {
   name: "completion",
