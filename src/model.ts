@@ -421,6 +421,16 @@ export interface Prerender {
   readonly fallback: FileRef | null;
   readonly initialStatus: number;
   readonly initialHeaders: Readonly<Record<string, string>>;
+  /** What is kept may be the beginning of an answer only; who completes it for each request. Absent: it is always whole. */
+  readonly chain?: PrerenderChain;
+}
+
+/** The Function that completes what is kept: it is asked with POST, the state in which the answer was left as its body. */
+export interface PrerenderChain {
+  /** A Function or prerender of the same deployment. */
+  readonly outputPath: string;
+  /** Of the request, over those of the client; names lower-case. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** Routing middleware: run by a route's `middlewarePath`, never answers at its own path. */

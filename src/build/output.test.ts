@@ -139,12 +139,12 @@ test("a prerender keeps what its configuration says; an error page that never ex
         ...{ allowQuery: ["slug"], allowHeader: ["host"], passQuery: true, initialStatus: 201, initialHeaders: { "X-A": "1" } },
       }),
       ...page("no-fallback", { fallback: null, allowQuery: [] }),
-      ...page("partial", { chain: { outputPath: "x", headers: {} } }),
+      ...page("partial", { chain: { outputPath: "isr", headers: { "Next-Resume": "1" } } }),
       ...page("404", { initialStatus: 404 }),
     }),
   );
   const kinds = Object.fromEntries(Object.entries(parts.outputs).map(([path, output]) => [path, output.kind]));
-  assert.deepEqual(kinds, { "404": "static", forever: "prerender", isr: "prerender", "no-fallback": "prerender", partial: "function" });
+  assert.deepEqual(kinds, { "404": "static", forever: "prerender", isr: "prerender", "no-fallback": "prerender", partial: "prerender" });
   const of = (path: string): unknown => {
     const output = parts.outputs[path];
     return output?.kind === "prerender" ? { ...output.prerender, fallback: output.prerender.fallback?.size ?? null } : null;
@@ -158,6 +158,10 @@ test("a prerender keeps what its configuration says; an error page that never ex
     ...{ allowQuery: ["slug"], allowHeader: ["host"], passQuery: true, initialStatus: 201 },
     ...{ initialHeaders: { "x-a": "1", ...html }, fallback: 3 },
   });
+  const chain = { outputPath: "isr", headers: { "next-resume": "1" } };
+  assert.deepEqual(of("partial"), { ...nothing, expirationS: false, initialHeaders: html, fallback: 3, chain });
+  await assert.rejects(read(at(page("partial", { chain: { outputPath: "x", headers: {} } }))), /names "x", which is no Function/);
+  await assert.rejects(read(at(page("partial", { chain: { outputPath: "partial", headers: { "a b": "" } } }))), /chain\.headers/);
 });
 
 test("Edge Functions and middleware are Functions of their own kinds", async () => {

@@ -19,7 +19,7 @@ import { checkOutputConfig } from "./output-config.ts";
 import type { OutputConfig } from "./output-config.ts";
 import { linkTarget, OutputFiles } from "./output-files.ts";
 import type { Entry, FilePlace } from "./output-files.ts";
-import { checkPrerenderConfig } from "./prerender-config.ts";
+import { checkPrerenderConfig, isPartial } from "./prerender-config.ts";
 import type { PrerenderConfig } from "./prerender-config.ts";
 import { isObject, isStringRecord } from "./shape.ts";
 import type { Json } from "./shape.ts";
@@ -179,6 +179,14 @@ class OutputReader {
       if (this.#outputs.get(path)?.kind !== "middleware" && !this.#reused.has(path))
         throw invalid(`config.json: a route names the middleware "${path}", which the build does not have.`);
     }
+    for (const [path, output] of this.#outputs) {
+      const completing = output.kind === "prerender" ? output.prerender.chain?.outputPath : undefined;
+      const kind = completing === undefined ? "function" : this.#outputs.get(completing)?.kind;
+      if (kind !== "function" && kind !== "prerender")
+        throw invalid(
+          `functions/${path}.prerender-config.json: "chain.outputPath" names "${completing}", which is no Function of this build.`,
+        );
+    }
     // Without a Function the fallback is all that there will ever be.
     for (const [path, at] of prerenders) {
       if (this.#outputs.has(path)) continue;
@@ -190,11 +198,10 @@ class OutputReader {
 
   async #prerender(at: string, path: string, functionId: string): Promise<Output> {
     const { config, fallback } = await this.#readPrerender(at, path);
-    const { fallbackPath: _, partial, ...prerender } = config;
-    if (partial) return { kind: "function", functionId };
+    const { fallbackPath: _, ...prerender } = config;
     // A page for what went wrong should not depend on a Function.
     const { expirationS, initialStatus, initialHeaders } = prerender;
-    if (expirationS === false && initialStatus >= 400 && fallback !== null && errorPage.test(path))
+    if (!isPartial(prerender) && expirationS === false && initialStatus >= 400 && fallback !== null && errorPage.test(path))
       return staticOutput(fallback, initialHeaders);
     return { kind: "prerender", functionId, prerender: { ...prerender, fallback } };
   }

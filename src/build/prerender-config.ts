@@ -11,11 +11,11 @@ import type { Json } from "./shape.ts";
 /** Content types of fallbacks whose extension the registry does not know. */
 const extraTypes: Readonly<Record<string, string>> = { ".rsc": "text/x-component" };
 
+const headerName = /^[!#$%&'*+.^_`|~0-9a-z-]{1,100}$/i;
+
 export interface PrerenderConfig extends Omit<Prerender, "fallback"> {
   /** The fallback's file relative to the configuration's own; null: there is none. */
   readonly fallbackPath: string | null;
-  /** The fallback is only the beginning of an answer, which the Function completes. */
-  readonly partial: boolean;
 }
 
 /** @param label for messages @throws MayflyError BUILD_OUTPUT_INVALID */
@@ -56,8 +56,24 @@ export function checkPrerenderConfig(json: Json, label: string): PrerenderConfig
     initialStatus: status as number,
     initialHeaders: headersOf(json, fallbackPath as string | null),
     fallbackPath: fallbackPath as string | null,
-    partial: json["chain"] !== undefined || json["partialFallback"] === true,
+    ...chainOf(json["chain"], invalid),
   };
+}
+
+/** The fallback is not a whole answer: it begins with what only the Function of the chain can read. */
+export function isPartial({ initialHeaders }: Pick<Prerender, "initialHeaders">): boolean {
+  return initialHeaders["content-type"]?.startsWith("application/x-nextjs-pre-render") === true;
+}
+
+function chainOf(chain: unknown, invalid: (message: string) => never): Pick<Prerender, "chain"> {
+  if (chain === undefined || chain === null) return {};
+  if (!isObject(chain) || !isString(chain["outputPath"])) return invalid('"chain.outputPath" must be a string.');
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(isObject(chain["headers"]) ? chain["headers"] : {})) {
+    if (!headerName.test(name) || !isHeaderValue(value)) return invalid('"chain.headers" must be an object of headers.');
+    headers[name.toLowerCase()] = value;
+  }
+  return { chain: { outputPath: chain["outputPath"].replace(/^\/+/, ""), headers } };
 }
 
 /** With the content type that the fallback's name tells when nothing else does. */

@@ -101,6 +101,7 @@ class OutputWriter {
       passQuery: prerender.passQuery,
       initialStatus: prerender.initialStatus,
       initialHeaders: prerender.initialHeaders,
+      ...(prerender.chain === undefined ? {} : { chain: prerender.chain }),
       ...(fallback === null ? {} : { fallback: { type: "FileFsRef", mode: fallback.mode, fsPath: posix.basename(fallbackPath) } }),
     };
     if (fallback !== null) this.#copy(fallback, fallbackPath);

@@ -21,7 +21,7 @@ import { CacheHints } from "./cache-hint.ts";
 import type { CacheStore, Header, KeptAnswer } from "./cache-store.ts";
 import { codedHeaders, negotiate, type Coding } from "./content-coding.ts";
 import type { Exchange } from "./exchange.ts";
-import { clientHeaders, functionHeaders, type Forward, type FunctionAnswer } from "./forward.ts";
+import { clientHeaders, functionHeaders, type CacheStatus, type Forward, type FunctionAnswer } from "./forward.ts";
 import { ageOf, isCacheableRequest, isEdgeHeader, storable, type Storable } from "./freshness.ts";
 import { KeptVariants } from "./kept-variants.ts";
 import { isFramingHeader, isPassedOn, isPlatformResponseHeader } from "./headers.ts";
@@ -42,6 +42,12 @@ export interface CachePolicy {
   making?(headers: readonly string[]): readonly string[];
   /** The answer when none was kept yet; null: there is none. */
   seed?(): Promise<KeptAnswer | null>;
+}
+
+/** An answer that is whole here, whoever is to have it. */
+export interface ObtainedAnswer {
+  readonly kept: KeptAnswer;
+  readonly cache: CacheStatus;
 }
 
 export interface EdgeCacheParts {
@@ -89,7 +95,12 @@ export class EdgeCache {
   }
 
   /** @param isFor whether what is kept may be given to this request */
-  settleAt(key: string, exchange: Exchange, answer: FunctionAnswer, isFor: (exchange: Exchange) => boolean): SettledAnswer | null {
+  settleAt(
+    key: string,
+    exchange: Exchange,
+    answer: FunctionAnswer,
+    isFor: (exchange: Exchange, kept: KeptAnswer) => boolean,
+  ): SettledAnswer | null {
     const { store, clock } = this.#parts;
     if (store.peek(key, headerOf(exchange, answer)) === null) return null;
     let headers: readonly string[] | null = null;
@@ -97,9 +108,9 @@ export class EdgeCache {
     const heads = new Map<Coding | null, PreparedHead>();
     return {
       give: (asked) => {
-        if (!isFor(asked) || asked.header("if-none-match") !== undefined || store.refresh() !== null) return false;
+        if (asked.header("if-none-match") !== undefined || store.refresh() !== null) return false;
         const kept = store.peek(key, headerOf(asked, answer));
-        if (kept === null) return false;
+        if (kept === null || !isFor(asked, kept)) return false;
         const agedMs = clock.now() - kept.madeAt;
         if (ageOf(kept, agedMs) !== "fresh") return false;
         const status = answer.status ?? kept.status;
@@ -133,28 +144,79 @@ export class EdgeCache {
     const refreshing = store.refresh();
     if (refreshing !== null) await refreshing;
     const header = headerOf(exchange, answer);
-    let kept = store.peek(policy.key, header);
-    if (kept === null) {
-      const recalling = store.recall(policy.key, header);
-      if (recalling !== null) kept = await recalling;
-    }
-    if (kept === null && policy.seed !== undefined) {
-      const seed = await policy.seed();
-      if (seed !== null) kept = store.admit(policy.key, header, seed);
-    }
+    const kept = store.peek(policy.key, header) ?? (await this.#find(policy, header));
     if (kept === null) return this.#make(exchange, answer, policy, null);
     switch (ageOf(kept, clock.now() - kept.madeAt)) {
       case "fresh":
         return this.#give(exchange, answer, kept, kept.prerendered === true ? "PRERENDER" : "HIT");
       case "stale":
         this.#remake(exchange, answer, policy);
-        // A stand-in of the build's was never more than that.
-        return this.#give(exchange, answer, kept, kept.prerendered === true && kept.freshMs === 0 ? "PRERENDER" : "STALE");
+        return this.#give(exchange, answer, kept, isStandIn(kept) ? "PRERENDER" : "STALE");
       case "failing":
         return this.#make(exchange, answer, policy, kept);
       case "gone":
         return this.#make(exchange, answer, policy, null);
     }
+  }
+
+  /**
+   * What is kept, or was made for it, for somebody else to give. A client's request shapes nothing of it: what could not be
+   * kept for others is not made this way.
+   * @param isRenewal it is made now, whatever is kept
+   * @throws as {@link collect}
+   */
+  async obtain(exchange: Exchange, answer: FunctionAnswer, policy: CachePolicy, isRenewal: boolean): Promise<ObtainedAnswer> {
+    const { store, clock, config } = this.#parts;
+    const refreshing = store.refresh();
+    if (refreshing !== null) await refreshing;
+    const header = headerOf(exchange, answer);
+    const kept = isRenewal ? null : await this.#find(policy, header);
+    const age = kept === null ? "gone" : ageOf(kept, clock.now() - kept.madeAt);
+    if (kept !== null && age === "fresh") return { kept, cache: kept.prerendered === true ? "PRERENDER" : "HIT" };
+    if (kept !== null && age === "stale") {
+      this.#remake(exchange, answer, policy);
+      return { kept, cache: isStandIn(kept) ? "PRERENDER" : "STALE" };
+    }
+    const variant = store.variant(policy.key, header);
+    const underWay = isRenewal ? undefined : this.#flights.get(variant);
+    if (underWay !== undefined && (await underWay.wait(config.cacheWaitMsMax, clock, exchange))) {
+      const made = store.peek(policy.key, header);
+      if (made !== null) return { kept: made, cache: "HIT" };
+    }
+    const flight = this.#flights.has(variant) ? null : this.#beginFlight(variant);
+    const madeAt = clock.now();
+    let isKept = false;
+    try {
+      const response = await collect(this.#parts.functions, this.#making(exchange, answer, policy), store.answerBytesMax);
+      const found = policy.storable(response);
+      const made = keptAnswer(answer, response, found ?? { freshMs: 0, staleMs: 0, errorMs: 0, vary: [], tags: [] }, response.body, madeAt);
+      if (response.status >= 500 && kept !== null && age === "failing") return { kept, cache: "STALE" };
+      if (found !== null) store.keep(policy.key, header, made);
+      isKept = found !== null;
+      return { kept: made, cache: isRenewal ? "REVALIDATED" : "MISS" };
+    } catch (error) {
+      if (kept !== null && age === "failing") return { kept, cache: "STALE" };
+      throw error;
+    } finally {
+      flight?.settle(isKept);
+    }
+  }
+
+  /** Gives what was {@link obtain}ed, as it is. */
+  give(exchange: Exchange, answer: FunctionAnswer, { kept, cache }: ObtainedAnswer): Promise<void> {
+    return this.#give(exchange, answer, kept, cache);
+  }
+
+  /** What is kept, or came with the build. */
+  async #find(policy: CachePolicy, header: Header): Promise<KeptAnswer | null> {
+    const { store } = this.#parts;
+    const held = store.peek(policy.key, header);
+    if (held !== null) return held;
+    const recalling = store.recall(policy.key, header);
+    const recalled = recalling === null ? null : await recalling;
+    if (recalled !== null || policy.seed === undefined) return recalled;
+    const seed = await policy.seed();
+    return seed === null ? null : store.admit(policy.key, header, seed);
   }
 
   /** Has it made now, whatever is kept. */
@@ -185,11 +247,7 @@ export class EdgeCache {
     // Only a whole answer is kept: a HEAD request has the Function asked with GET where it is known to pay.
     if (exchange.method === "HEAD" && keeps !== true) return forward.answer(exchange, answer);
     // Nobody waits for what is not kept.
-    const flight = keeps === false || this.#flights.has(variant) ? null : new Flight();
-    if (flight !== null) {
-      this.#flights.set(variant, flight);
-      void flight.settled.then(() => this.#flights.delete(variant));
-    }
+    const flight = keeps === false || this.#flights.has(variant) ? null : this.#beginFlight(variant);
     const learning: CachePolicy = {
       ...policy,
       ...(keeps === true ? { keeps } : {}),
@@ -215,6 +273,13 @@ export class EdgeCache {
       if (!isBegun) flight?.settle(false);
     }
     return undefined;
+  }
+
+  #beginFlight(variant: string): Flight {
+    const flight = new Flight();
+    this.#flights.set(variant, flight);
+    void flight.settled.then(() => this.#flights.delete(variant));
+    return flight;
   }
 
   /** Runs an invocation for a client and keeps what comes. */
@@ -249,13 +314,18 @@ export class EdgeCache {
     const variant = store.variant(policy.key, header);
     if (this.#remaking.has(variant) || this.#remaking.size >= config.cacheRemakesMax) return;
     if ((this.#pausedUntil.get(variant) ?? 0) > clock.now()) return;
-    const spec = answer.manifest.functions[answer.functionId];
-    if (spec === undefined) return;
+    if (answer.manifest.functions[answer.functionId] === undefined) return;
     this.#remaking.add(variant);
-    const { manifest, url } = answer;
+    void this.#collect(policy, header, this.#making(exchange, answer, policy), answer).finally(() => this.#remaking.delete(variant));
+  }
+
+  /** The invocation that makes an answer for whoever asks. */
+  #making(exchange: Exchange, answer: FunctionAnswer, policy: CachePolicy): Invocation {
+    const { manifest, url, functionId } = answer;
+    const spec = manifest.functions[functionId];
+    if (spec === undefined) throw new MayflyError("INTERNAL_ERROR", `The manifest names no Function "${functionId}".`);
     const headers = functionHeaders(exchange, answer);
-    const invocation = this.#unconditional({ id: newRequestId(), manifest, spec, method: "GET", url, headers, body: null }, policy);
-    void this.#collect(policy, header, invocation, answer).finally(() => this.#remaking.delete(variant));
+    return this.#unconditional({ id: newRequestId(), manifest, spec, method: "GET", url, headers, body: null }, policy);
   }
 
   async #collect(policy: CachePolicy, header: Header, invocation: Invocation, answer: FunctionAnswer): Promise<void> {
@@ -283,7 +353,7 @@ export class EdgeCache {
 
   // ── giving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #give(exchange: Exchange, answer: FunctionAnswer, kept: KeptAnswer, cache: "HIT" | "STALE" | "PRERENDER"): Promise<void> {
+  async #give(exchange: Exchange, answer: FunctionAnswer, kept: KeptAnswer, cache: CacheStatus): Promise<void> {
     let headers = clientHeaders(kept.headers, { ...answer, cache });
     const status = answer.status ?? kept.status;
     exchange.answeredBy = "cache";
@@ -308,6 +378,11 @@ export class EdgeCache {
 function keyOf(exchange: Exchange, { manifest, url, functionId }: FunctionAnswer): string {
   const { address, request } = exchange;
   return `${manifest.deploymentId}\n${request.secure ? "https" : "http"}://${address.authority}${url}\n${functionId}`;
+}
+
+/** Of the build's, and never more than that. */
+function isStandIn({ prerendered, freshMs }: KeptAnswer): boolean {
+  return prerendered === true && freshMs === 0;
 }
 
 function ageSeconds(agedMs: number): number {

@@ -22,6 +22,7 @@ import type { Exchange } from "./exchange.ts";
 import { clientCacheControl, isEdgeHeader, revalidateAlways } from "./freshness.ts";
 import { isFramingHeader, isPlatformRequestHeader, isPlatformResponseHeader, passOn } from "./headers.ts";
 import { changeHeaders, type HeaderChange } from "./header-change.ts";
+import type { PartialAnswer } from "./partial-answer.ts";
 import type { RouteHeader } from "./route.ts";
 
 /** What routing says of the invocation. */
@@ -43,6 +44,12 @@ export interface FunctionAnswer {
   readonly isErrorPage?: boolean;
   /** More headers of the platform's, flat. */
   readonly platformHeaders?: readonly string[];
+  /** The Function goes on with what was begun for everybody. */
+  readonly resumes?: {
+    readonly from: PartialAnswer;
+    /** Of the request, over the client's. */
+    readonly headers: Readonly<Record<string, string>>;
+  };
 }
 
 export type CacheStatus = "MISS" | "HIT" | "STALE" | "PRERENDER" | "REVALIDATED" | "BYPASS";
@@ -85,12 +92,11 @@ export class Forward {
     const upgrades = exchange.request.upgrade === "websocket" && exchange.method === "GET" && !passesBody;
     const answered = new Promise<void>((resolve, reject) => {
       const forwarding = new Forwarding(exchange, answer, this.#encoders, resolve, reject);
+      const common = { id: exchange.id, manifest: answer.manifest, spec, url: answer.url };
+      if (answer.resumes !== undefined) return forwarding.begin(functions, { ...common, ...resumption(exchange, answer, answer.resumes) });
       forwarding.begin(functions, {
-        id: exchange.id,
-        manifest: answer.manifest,
-        spec,
+        ...common,
         method: exchange.method,
-        url: answer.url,
         headers: functionHeaders(exchange, answer),
         // After an upgrade: what the client sends, without a limit but the invocation's time.
         body: passesBody || upgrades ? new LimitedBody(exchange, this.#bodyBytesMax, () => forwarding.refuse(tooLarge)) : null,
@@ -98,6 +104,7 @@ export class Forward {
       });
     });
     await answered;
+    return undefined;
   }
 
   #tooLarge(exchange: Exchange, manifest: Manifest, spec: FunctionSpec, announced: number | null): MayflyError {
@@ -158,26 +165,45 @@ class Forwarding implements ResponseSink {
       running.cancel();
       this.#resolve();
     });
+    const from = this.#answer.resumes?.from;
+    if (from !== undefined && from.shell.length > 0) this.#giveShell(from);
+  }
+
+  /** Nobody waits for the Function to see the beginning. */
+  #giveShell({ status, headers, shell }: PartialAnswer): void {
+    if (!this.#giveHead(status, clientHeaders(headers, this.#answer))) return;
+    this.#exchange.write(shell);
   }
 
   head(head: ResponseHead): void {
     const exchange = this.#exchange;
+    exchange.start = head.start;
+    exchange.ranIn(head.region);
+    if (exchange.headSent) {
+      if (head.status < 500) return;
+      this.fail(new MayflyError("FUNCTION_RESPONSE_INVALID"));
+      return this.#running!.cancel();
+    }
     for (const name in head.timings) exchange.span(name, head.timings[name]!);
     exchange.span("forward", performance.now() - this.#begunMs);
-    exchange.ranIn(head.region);
-    exchange.start = head.start;
-    exchange.cache = this.#answer.cache ?? "MISS";
-    try {
-      const headers = [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start];
-      this.#encoders.head(exchange, this.#answer.status ?? head.status, headers);
-    } catch (error) {
-      this.#over = true;
-      this.#running!.cancel();
-      return this.#reject(new MayflyError("FUNCTION_RESPONSE_INVALID", undefined, { cause: error }));
-    }
+    if (!this.#giveHead(head.status, [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start])) return;
     // What has come in the same read leaves in the same packet; what has not must not hold back the head.
     this.#holds = true;
     queueMicrotask(this.#release);
+  }
+
+  /** @returns false: it cannot be sent */
+  #giveHead(status: number, headers: readonly string[]): boolean {
+    this.#exchange.cache = this.#answer.cache ?? "MISS";
+    try {
+      this.#encoders.head(this.#exchange, this.#answer.status ?? status, headers);
+      return true;
+    } catch (error) {
+      this.#over = true;
+      this.#running!.cancel();
+      this.#reject(new MayflyError("FUNCTION_RESPONSE_INVALID", undefined, { cause: error }));
+      return false;
+    }
   }
 
   readonly #release = (): void => {
@@ -260,6 +286,42 @@ class LimitedBody implements BodySource {
   resume(): void {
     this.#exchange.resumeBody();
   }
+}
+
+/** What asks a Function to go on: the client's request, with the state for a body. */
+function resumption(
+  exchange: Exchange,
+  answer: FunctionAnswer,
+  { from, headers }: NonNullable<FunctionAnswer["resumes"]>,
+): Pick<Invocation, "method" | "headers" | "body"> {
+  const said = Object.entries(headers).filter(([name]) => !isFramingHeader(name));
+  const seen = functionHeaders(exchange, answer);
+  const flat: string[] = [];
+  for (let index = 0; index < seen.length; index += 2) {
+    const name = seen[index]!;
+    if (!ofBody.has(name) && headers[name] === undefined) flat.push(name, seen[index + 1]!);
+  }
+  flat.push(...said.flat(), "content-length", String(from.state.length));
+  return { method: "POST", headers: flat, body: new HeldState(from.state) };
+}
+
+const ofBody = new Set(["content-length", "content-type", "content-encoding"]);
+
+class HeldState implements BodySource {
+  readonly #state: Buffer;
+
+  constructor(state: Buffer) {
+    this.#state = state;
+  }
+
+  read(reader: BodyReader): void {
+    if (this.#state.length > 0) reader.onData(this.#state);
+    reader.onEnd();
+  }
+
+  pause(): void {}
+
+  resume(): void {}
 }
 
 /** What the Function sees: flat, names lower-case. */

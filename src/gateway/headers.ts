@@ -24,7 +24,17 @@ const hopByHop = new Set([
 export const viewCookie = "_mayfly_view";
 
 const forwardingNames = new Set(["x-real-ip", "forwarded", "x-vercel-id", "x-vercel-forwarded-for"]);
-const platformRequestNames = new Set(["x-matched-path", "x-invocation-id", "x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"]);
+const platformRequestNames = new Set([
+  "x-matched-path",
+  "x-invocation-id",
+  "x-real-ip",
+  "forwarded",
+  "x-original-url",
+  "x-rewrite-url",
+  // With these Next.js takes the request's body for the state of a rendering that it has left itself.
+  "next-resume",
+  "x-next-resume-state-length",
+]);
 const platformRequestPrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-mayfly-", "x-forwarded-", "x-invoke-"];
 const platformResponsePrefixes = ["x-vercel-", "x-now-", "x-middleware-", "x-mayfly-"];
 

@@ -8,13 +8,14 @@ import { timingSafeEqual } from "node:crypto";
 import type { BlobStore } from "../blobs/blob-store.ts";
 import type { Clock } from "../clock.ts";
 import type { ResponseHead } from "../functions/functions.ts";
-import type { Prerender, PrerenderOutput } from "../model.ts";
-import type { CachePolicy, EdgeCache } from "./cache.ts";
+import type { Prerender, PrerenderChain, PrerenderOutput } from "../model.ts";
+import type { CachePolicy, EdgeCache, ObtainedAnswer } from "./cache.ts";
 import type { KeptAnswer } from "./cache-store.ts";
 import type { Exchange } from "./exchange.ts";
-import type { Forward, FunctionAnswer } from "./forward.ts";
+import { clientHeaders, type Forward, type FunctionAnswer } from "./forward.ts";
 import { isEdgeHeader, storable, tagsOf, type Storable } from "./freshness.ts";
 import { isFramingHeader, isPlatformResponseHeader } from "./headers.ts";
+import { isPartial, partialAnswer } from "./partial-answer.ts";
 import type { PurgeLog } from "./purge-log.ts";
 import { prerenderHeader } from "../runtime/protocol.js";
 import { compileCondition } from "./rule.ts";
@@ -72,19 +73,38 @@ export class Prerenders {
     }
     const asked = { ...answer, url: urlOf(answer) };
     const policy = this.#policy(asked, isRenewal);
-    if (!isRenewal) return this.#cache.keep(exchange, asked, policy);
+    const { chain } = prerender;
+    if (!isRenewal && chain === undefined) return this.#cache.keep(exchange, asked, policy);
+    if (isRenewal) await this.#forgetGroup(answer);
+    if (chain !== undefined) return this.#complete(exchange, answer, chain, await this.#cache.obtain(exchange, asked, policy, isRenewal));
+    return this.#cache.renew(exchange, { ...asked, cache: "REVALIDATED" }, policy);
+  }
+
+  /** What was obtained may be the beginning of an answer only: the rest is made for this client, from the request as it came. */
+  async #complete(exchange: Exchange, answer: PrerenderAnswer, chain: PrerenderChain, obtained: ObtainedAnswer): Promise<void> {
+    const { cache } = obtained;
+    const from = partialAnswer(obtained.kept);
+    if (from === null) return this.#cache.give(exchange, answer, obtained);
+    if (exchange.method === "HEAD")
+      return exchange.send(answer.status ?? from.status, clientHeaders(from.headers, { ...answer, cache }), "");
+    const output = answer.manifest.outputs[chain.outputPath];
+    const functionId = output?.kind === "function" || output?.kind === "prerender" ? output.functionId : answer.functionId;
+    return this.#forward.answer(exchange, { ...answer, functionId, cache, resumes: { from, headers: chain.headers } });
+  }
+
+  /** The others of its group are made anew when they are next asked for; this one, begun after this time, stays. */
+  async #forgetGroup(answer: PrerenderAnswer): Promise<void> {
     const { deploymentId, projectId } = answer.manifest;
     const tag = groupTag(answer);
-    // The others of its group are made anew when they are next asked for; this one, begun after this time, stays.
     if (tag !== null) await this.#purges.add([{ projectId, deploymentId, tag, mode: "delete" }], this.#clock.now() - 1);
-    return this.#cache.renew(exchange, { ...asked, cache: "REVALIDATED" }, policy);
   }
 
   /** As {@link EdgeCache.settle}. */
   settle(exchange: Exchange, answer: PrerenderAnswer): SettledAnswer | null {
     const asked = { ...answer, url: urlOf(answer) };
     const { prerender } = answer.output;
-    const isFor = (one: Exchange): boolean => one.header(revalidateName) === undefined && !passesBy(one, prerender);
+    const isFor = (one: Exchange, kept: KeptAnswer): boolean =>
+      one.header(revalidateName) === undefined && !passesBy(one, prerender) && (prerender.chain === undefined || !isPartial(kept));
     return this.#cache.settleAt(keyOf(asked), exchange, asked, isFor);
   }
 

@@ -9,6 +9,7 @@ import { dirname, extname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { awsHandler } from "./aws-handler.js";
 import { ModulePack } from "./module-pack.js";
+import { withPartialPages } from "./next-prerender.js";
 import { withHelpers } from "./request-helpers.js";
 import { ListenCapture, serverHandler } from "./server-handler.js";
 import { webHandler } from "./web-handler.js";
@@ -90,7 +91,7 @@ async function handlerOf(namespace, capture, message) {
   if (web !== undefined) return web;
   if (module instanceof Server) return serverHandler(module);
   if (typeof module === "function") {
-    return message.helpers && typeof module.listen !== "function" ? withHelpers(module) : module;
+    return message.helpers && typeof module.listen !== "function" ? withHelpers(module) : withPartialPages(module);
   }
   // Koa and Fastify applications that were exported and not told to listen.
   if (typeof module?.callback === "function") return module.callback();

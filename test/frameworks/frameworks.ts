@@ -10,11 +10,11 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { request } from "undici";
 import { callApi } from "../git/journey.ts";
 import { startMayfly } from "../mayfly.ts";
-import { eventually, type Mayfly, type Reply } from "../server.ts";
+import type { Mayfly, Reply } from "../server.ts";
 import { managerNames, Monorepo } from "./monorepo.ts";
+import { nextJourneys, partialJourneys } from "./next-journeys.ts";
 
 interface Check {
   /** Column of the table: `API route`. */
@@ -140,6 +140,25 @@ const starters: Readonly<Record<string, Starter>> = {
       missing(/Next\.js has no such page/),
     ],
     also: nextJourneys,
+  },
+  "next-cache": {
+    title: "Next.js with Cache Components",
+    package: "next",
+    checks: [
+      {
+        what: "shell from the edge",
+        path: "/",
+        header: ["x-vercel-cache", /PRERENDER/],
+        ...{ body: /Static shell.*Late part for.*nobody/s },
+      },
+      { what: "page of unknown parameters", path: "/blog/other", ...html(/Blog shell.*other/s) },
+      { what: "static page", path: "/cached", ...html(/<time>\d+/) },
+      { what: "proxy on Node.js", path: "/", header: ["x-from-proxy", /^d799bae6$/] },
+      { what: "proxy's redirect", path: "/moved", status: 307, header: ["location", /\/$/] },
+      { what: "instrumentation", path: "/api/seen", ...json(/"registered":"nodejs"/) },
+      { what: "404", path: "/not/here", status: 404 },
+    ],
+    also: partialJourneys,
   },
   "next-base-path": {
     title: "Next.js below a basePath",
@@ -318,70 +337,6 @@ async function ask(server: Mayfly, url: string, check: Check): Promise<Reply> {
     assert.deepEqual([file.status, file.headers["x-vercel-cache"]], [200, "HIT"], asset);
   }
   return reply;
-}
-
-async function nextJourneys(server: Mayfly, url: string): Promise<readonly string[]> {
-  const timeAt = async (path: string): Promise<number> => {
-    const { status, text } = await server.fetch(url + path, { headers: { accept: "text/html" } });
-    assert.equal(status, 200, text);
-    return Number(/<time>(?:<!-- -->)?(\d+)/.exec(text)?.[1]);
-  };
-  const changes = async (path: string, from: number): Promise<void> => {
-    await eventually(`${path} is made anew`, async () => ((await timeAt(path)) > from ? true : null));
-  };
-  const dataOf = async (path: string): Promise<number> => {
-    const { text } = await server.fetch(url + path, { headers: { accept: "text/html" } });
-    const buildId = /"buildId":"([^"]+)"/.exec(text)?.[1];
-    return JSON.parse((await server.fetch(`${url}/_next/data/${buildId}${path}.json`)).text).pageProps.time;
-  };
-  const revalidate = async (what: object): Promise<void> => {
-    const headers = { "content-type": "application/json" };
-    assert.equal((await server.fetch(`${url}/api/revalidate`, { method: "POST", headers, body: JSON.stringify(what) })).status, 200);
-  };
-  // Made at build time, and made by the first request; both are made anew when they are older than two seconds.
-  for (const path of ["/posts/first", "/posts/second"]) await changes(path, await timeAt(path));
-  const about = await timeAt("/about");
-  assert.equal(await timeAt("/about"), about, "what is static stays");
-  await revalidate({ path: "/about" });
-  await changes("/about", about);
-  const tagged = await timeAt("/tagged");
-  assert.equal(await timeAt("/tagged"), tagged, "what is static stays");
-  await revalidate({ tag: "now" });
-  await changes("/tagged", tagged);
-  // The pages router: a page that the build made, and one that its first request made, with their data.
-  for (const path of ["/kept", "/kept-of/me"]) {
-    const kept = await timeAt(path);
-    assert.equal(await timeAt(path), kept, "what is static stays");
-    const data = await dataOf(path);
-    assert.equal(await dataOf(path), data, "what is static stays");
-    const reply = await server.fetch(`${url}/api/revalidate-page?path=${path}`);
-    assert.equal(reply.status, 200, reply.text);
-    await changes(path, kept);
-    await eventually(`the data of ${path} is made anew`, async () => ((await dataOf(path)) > data ? true : null));
-  }
-
-  const slow = await request(`${server.api}/slow`, { headers: { host: new URL(url).host, accept: "text/html" } });
-  let early = "";
-  for await (const chunk of slow.body) {
-    early += String(chunk);
-    if (early.includes("Waiting")) break;
-  }
-  assert.ok(early.includes("Early part") && !early.includes("Late part"), early);
-
-  const page = await server.fetch(`${url}/`);
-  const action = /name="(\$ACTION_ID_[^"]+)"/.exec(page.text)?.[1];
-  assert.ok(action !== undefined, page.text);
-  const form = new FormData();
-  form.set(action, "");
-  form.set("name", "Ada");
-  const encoded = new Response(form);
-  const done = await server.fetch(`${url}/`, {
-    method: "POST",
-    headers: { "content-type": encoded.headers.get("content-type")!, origin: url },
-    body: Buffer.from(await encoded.arrayBuffer()),
-  });
-  assert.deepEqual([done.status, /[^/]*$/.exec(String(done.headers["location"]))?.[0]], [303, "Ada"], done.text);
-  return ["ISR by time", "revalidatePath", "revalidateTag", "res.revalidate", "streaming", "server action"];
 }
 
 /** `Ready in 7.6 s`, `Ready in 1 min 59 s`, as the command line tells it. */

@@ -1,0 +1,107 @@
+/** What takes more than one request to check of Next.js: regeneration, tags, streaming, actions, shells that are completed. */
+import assert from "node:assert/strict";
+import { request } from "undici";
+import { eventually, type Mayfly } from "../server.ts";
+
+export async function nextJourneys(server: Mayfly, url: string): Promise<readonly string[]> {
+  const timeAt = async (path: string): Promise<number> => {
+    const { status, text } = await server.fetch(url + path, { headers: { accept: "text/html" } });
+    assert.equal(status, 200, text);
+    return Number(/<time>(?:<!-- -->)?(\d+)/.exec(text)?.[1]);
+  };
+  const changes = async (path: string, from: number): Promise<void> => {
+    await eventually(`${path} is made anew`, async () => ((await timeAt(path)) > from ? true : null));
+  };
+  const dataOf = async (path: string): Promise<number> => {
+    const { text } = await server.fetch(url + path, { headers: { accept: "text/html" } });
+    const buildId = /"buildId":"([^"]+)"/.exec(text)?.[1];
+    return JSON.parse((await server.fetch(`${url}/_next/data/${buildId}${path}.json`)).text).pageProps.time;
+  };
+  const revalidate = async (what: object): Promise<void> => {
+    const headers = { "content-type": "application/json" };
+    assert.equal((await server.fetch(`${url}/api/revalidate`, { method: "POST", headers, body: JSON.stringify(what) })).status, 200);
+  };
+  // Made at build time, and made by the first request; both are made anew when they are older than two seconds.
+  for (const path of ["/posts/first", "/posts/second"]) await changes(path, await timeAt(path));
+  const about = await timeAt("/about");
+  assert.equal(await timeAt("/about"), about, "what is static stays");
+  await revalidate({ path: "/about" });
+  await changes("/about", about);
+  const tagged = await timeAt("/tagged");
+  assert.equal(await timeAt("/tagged"), tagged, "what is static stays");
+  await revalidate({ tag: "now" });
+  await changes("/tagged", tagged);
+  // The pages router: a page that the build made, and one that its first request made, with their data.
+  for (const path of ["/kept", "/kept-of/me"]) {
+    const kept = await timeAt(path);
+    assert.equal(await timeAt(path), kept, "what is static stays");
+    const data = await dataOf(path);
+    assert.equal(await dataOf(path), data, "what is static stays");
+    const reply = await server.fetch(`${url}/api/revalidate-page?path=${path}`);
+    assert.equal(reply.status, 200, reply.text);
+    await changes(path, kept);
+    await eventually(`the data of ${path} is made anew`, async () => ((await dataOf(path)) > data ? true : null));
+  }
+
+  const slow = await request(`${server.api}/slow`, { headers: { host: new URL(url).host, accept: "text/html" } });
+  let early = "";
+  for await (const chunk of slow.body) {
+    early += String(chunk);
+    if (early.includes("Waiting")) break;
+  }
+  assert.ok(early.includes("Early part") && !early.includes("Late part"), early);
+
+  const page = await server.fetch(`${url}/`);
+  const action = /name="(\$ACTION_ID_[^"]+)"/.exec(page.text)?.[1];
+  assert.ok(action !== undefined, page.text);
+  const form = new FormData();
+  form.set(action, "");
+  form.set("name", "Ada");
+  const encoded = new Response(form);
+  const done = await server.fetch(`${url}/`, {
+    method: "POST",
+    headers: { "content-type": encoded.headers.get("content-type")!, origin: url },
+    body: Buffer.from(await encoded.arrayBuffer()),
+  });
+  assert.deepEqual([done.status, /[^/]*$/.exec(String(done.headers["location"]))?.[0]], [303, "Ada"], done.text);
+  return ["ISR by time", "revalidatePath", "revalidateTag", "res.revalidate", "streaming", "server action"];
+}
+
+/** Cache Components: shells are the edge's, what completes them is one client's; `"use cache"` and its tags. */
+export async function partialJourneys(server: Mayfly, url: string): Promise<readonly string[]> {
+  const htmlAt = async (path: string, cookie = ""): Promise<string> => {
+    const { status, text } = await server.fetch(url + path, { headers: { accept: "text/html", cookie } });
+    assert.equal(status, 200, text);
+    return text;
+  };
+  for (const name of ["ada", "grace"]) {
+    const streamed = await request(`${server.api}/`, { headers: { host: new URL(url).host, cookie: `name=${name}` } });
+    assert.deepEqual(
+      [streamed.headers["x-vercel-cache"], streamed.headers["cache-control"]],
+      ["PRERENDER", "private, no-cache, no-store, max-age=0, must-revalidate"],
+    );
+    let early = "";
+    for await (const chunk of streamed.body) {
+      // The first that comes is the shell, which nobody's name is in.
+      if (early === "") assert.match(String(chunk), /^(?=.*Static shell)(?=.*Waiting)(?!.*Late part)/s);
+      early += String(chunk);
+    }
+    assert.match(early, new RegExp(`Late part for (?:<!-- -->)?${name}.*</html>$`, "s"));
+    assert.ok((await htmlAt("/blog/first", `name=${name}`)).includes(name));
+    assert.ok((await htmlAt("/blog/second", `name=${name}`)).includes(name));
+  }
+  assert.ok(!/ada|grace/.test(await htmlAt("/")), "nobody is given what is another's");
+
+  const data = { rsc: "1", cookie: "name=ada" };
+  const flight = await server.fetch(`${url}/?_rsc=1`, { headers: data });
+  assert.deepEqual([flight.status, flight.headers["content-type"]], [200, "text/x-component"], flight.text);
+  assert.match(flight.text, /Late part for.*ada/s);
+  const prefetch = { ...data, "next-router-prefetch": "1", "next-router-segment-prefetch": "/_tree" };
+  for (const path of ["/", "/cached", "/blog/first", "/blog/second"]) {
+    const segment = await server.fetch(`${url}${path}?_rsc=1`, { headers: prefetch });
+    const { status, headers } = segment;
+    assert.deepEqual([status, headers["x-nextjs-postponed"], headers["x-vercel-cache"]], [200, "2", "PRERENDER"], path);
+    assert.ok(!segment.text.includes("ada"), path);
+  }
+  return ["streamed rest, one client's own", "navigation data", "segment prefetches"];
+}
