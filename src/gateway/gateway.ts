@@ -67,7 +67,18 @@ export type Gateway = Front;
 /** @param open the front that brings the exchanges */
 export function openGateway(parts: GatewayParts, open: typeof openFront = openFront): Gateway {
   const journey = new Journey(parts);
-  return open(parts, (exchange) => journey.answer(exchange));
+  const front = open(parts, (exchange) => journey.answer(exchange));
+  return {
+    listen: (inherited) => front.listen(inherited),
+    servers: front.servers,
+    get connections() {
+      return front.connections;
+    },
+    async close(drainMs) {
+      await front.close(drainMs);
+      journey.close();
+    },
+  };
 }
 
 class Journey {
@@ -103,6 +114,11 @@ class Journey {
     });
     this.#inspection = parts.inspection === null ? null : new Inspection(parts.inspection);
     this.#control = parts.control === null ? null : new Control(parts.control);
+  }
+
+  /** After the last request. */
+  close(): void {
+    this.#regions?.close();
   }
 
   answer(exchange: Exchange): void {

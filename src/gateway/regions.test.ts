@@ -9,10 +9,13 @@ import { PassThrough, Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { systemClock } from "../clock.ts";
 import { loadConfig } from "../config.ts";
 import { MayflyError } from "../errors.ts";
-import { readHop, signHop } from "./hop.ts";
-import { openRegions, parsePeers } from "./regions.ts";
+import { HopSeal } from "./hop.ts";
+import { parsePeers, probePath } from "./peers.ts";
+import { openRegions } from "./regions.ts";
+import { ReplayWindow } from "./replay-window.ts";
 import { answer, ask, open, openTestbed, talk, type FakeFunction, type SiteParts, type Testbed } from "./testbed.ts";
 
 const secret = "s".repeat(32);
@@ -136,22 +139,98 @@ describe("Functions in other regions", () => {
         nodes.peer,
         `GET ${target} HTTP/1.1\r\nhost: ${host}\r\nx-mayfly-hop-host: a.localhost\r\nx-mayfly-hop: ${signature}\r\nconnection: close\r\n\r\n`,
       );
-    const real = signHop(secret, hop, request, Date.now());
-    assert.match(await send(real), /x-mayfly-hop-result/);
+    const sign = (of = secret, atMs = Date.now()) => new HopSeal(of, { now: () => atMs }).sign(hop, request);
+    assert.match(await send(sign()), /x-mayfly-hop-result/);
+    const used = sign();
+    await send(used);
     for (const forged of [
-      send(signHop("t".repeat(32), hop, request, Date.now())),
-      send(signHop(secret, hop, request, Date.now() - 120_000)),
-      send(real, "/other"),
-      send(real, "/there", "b-123456789.localhost"),
-      send(`${real}.x`),
-      send(`${real}x`),
+      send(used),
+      send(sign("t".repeat(32))),
+      send(sign(secret, Date.now() - 120_000)),
+      send(sign(), "/other"),
+      send(sign(), "/there", "b-123456789.localhost"),
+      send(`${sign()}.x`),
+      send(`${sign()}x`),
       send("nonsense"),
       send(""),
     ]) {
       assert.doesNotMatch(await forged, /x-mayfly-hop-result/);
     }
-    assert.equal(readHop(secret, real, { ...request, headers: [...request.headers, "x", "y"] }, Date.now()), null);
-    assert.deepEqual(readHop(secret, real, request, Date.now()), hop);
+    const [sender, receiver] = [new HopSeal(secret, systemClock), new HopSeal(secret, systemClock)];
+    const real = sender.sign(hop, request);
+    assert.equal(receiver.read(real, { ...request, headers: [...request.headers, "x", "y"] }), null);
+    assert.deepEqual(receiver.read(real, request), hop);
+    assert.equal(receiver.read(real, request), null);
+  });
+
+  test("each statement of a sender counts once, in whatever order they come", () => {
+    const window = new ReplayWindow();
+    const numbers = Array.from({ length: 2000 }, (_, index) => (index * 7919) % 2000);
+    for (const number of numbers) assert.equal(window.take("a", number), true);
+    for (const number of numbers) assert.equal(window.take("a", number), false);
+    assert.equal(window.take("b", 5), true);
+    assert.equal(window.take("a", 1_000_000), true);
+    // What is further behind than it can remember counts as heard; what was skipped does not.
+    assert.deepEqual([window.take("a", 2001), window.take("a", 999_999), window.take("a", 999_999)], [false, true, false]);
+    assert.equal(window.take("a", 1_000_000 + 65_536), true);
+    assert.deepEqual([window.take("a", 1_000_000), window.take("a", 1_000_001), window.take("a", 1_000_001)], [false, true, false]);
+  });
+
+  test("a peer that has gone is asked again when it is back, and no request finds that out", async () => {
+    await using nodes = await openNodes({ settings: { MAYFLY_PEER_PROBE_MS: "50" } });
+    const where = async () =>
+      JSON.parse((await ask(nodes.edge, "a.localhost", "/there", { method: "POST", body: "b" })).body).region as string;
+    assert.equal(await where(), "fra1");
+    await nodes.peer.gateway.close(0);
+    while ((await where().catch(() => "")) !== "dev1") await sleep(20);
+    assert.equal(await where(), "dev1");
+    await using back = await openTestbed(nodes.site("fra1"), nodes.settings("fra1", { MAYFLY_PORT: String(nodes.peer.port) }));
+    assert.equal(back.port, nodes.peer.port);
+    while ((await where()) !== "fra1") await sleep(20);
+  });
+
+  test("a peer that leaves a GET in silence, or breaks off before it answers, costs no request; a POST is not sent twice", async () => {
+    let posts = 0;
+    // Takes connections, and says nothing, or ends them when a request has come.
+    let manner: "silent" | "breaks" = "silent";
+    const mute = createServer((socket) => {
+      socket
+        .on("error", () => {})
+        .on("data", (chunk: Buffer) => {
+          if (chunk.includes("POST /there")) posts++;
+          if (manner === "breaks" && !chunk.includes(probePath)) socket.destroy();
+        });
+    });
+    await new Promise<void>((resolve) => void mute.listen(0, "127.0.0.1", resolve));
+    const { port } = mute.address() as { port: number };
+    try {
+      const still = { MAYFLY_PEER_PROBE_MS: "60000", MAYFLY_PEER_PROBE_MS_MAX: "60000", MAYFLY_PEER_LOST_MS: "600000" };
+      await using nodes = await openNodes({ before: `fra1=http://127.0.0.1:${port},`, settings: still });
+      const hedged = await ask(nodes.edge, "a.localhost", "/there");
+      assert.deepEqual([hedged.status, JSON.parse(hedged.body).region], [201, "fra1"]);
+      manner = "breaks";
+      assert.equal((await ask(nodes.edge, "a.localhost", "/there")).status, 201);
+      const lost = await ask(nodes.edge, "a.localhost", "/there", { method: "POST", body: "b" });
+      assert.deepEqual([lost.status, lost.headers["x-vercel-error"], posts], [502, "NO_RESPONSE_FROM_FUNCTION", 1]);
+    } finally {
+      mute.close();
+    }
+  });
+
+  test("a peer with another secret is handed nothing", async () => {
+    await using nodes = await openNodes();
+    const other = join(nodes.directory, "other");
+    writeFileSync(other, "o".repeat(32));
+    await using stranger = await nodes.openEdge({
+      MAYFLY_PEERS: `fra1=http://127.0.0.1:${nodes.peer.port}`,
+      MAYFLY_PEER_SECRET_FILE: other,
+      MAYFLY_PEER_PROBE_MS: "50",
+    });
+    const where = async () =>
+      (await ask(stranger, "a.localhost", "/there", { headers: { accept: "application/json" } })).headers["x-vercel-id"];
+    // Until the first probe has come back the peer refuses by itself.
+    while (!String(await where()).startsWith("dev1::dev1::")) await sleep(20);
+    assert.match(String(await where()), /^dev1::dev1::/);
   });
 
   test("settings are checked", () => {
@@ -181,13 +260,24 @@ interface Nodes extends AsyncDisposable {
   readonly edge: Testbed;
   /** In fra1. */
   readonly peer: Testbed;
+  readonly directory: string;
+  /** What a node of a region serves, and its settings. */
+  readonly site: (region: string) => Readonly<Record<string, SiteParts>>;
+  readonly settings: (region: string, more: Readonly<Record<string, string>>) => Readonly<Record<string, string>>;
   /** Clients whose leaving a Function has noticed. */
   left(): number;
 }
 
 /** Two nodes that serve the same deployment; all its Functions but `/here` belong to fra1. */
 async function openNodes(
-  options: { readonly peerRegion?: string; readonly before?: string; readonly only?: string; readonly httpsPort?: number } = {},
+  options: {
+    readonly peerRegion?: string;
+    readonly before?: string;
+    readonly only?: string;
+    readonly httpsPort?: number;
+    /** Of the edge. */
+    readonly settings?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<Nodes> {
   const directory = mkdtempSync(join(tmpdir(), "mayfly-regions-"));
   const secretFile = join(directory, "secret");
@@ -248,11 +338,14 @@ async function openNodes(
     },
   );
   const peers = options.only ?? `${options.before ?? ""}fra1=http://127.0.0.1:${peer.port}`;
-  const edge = await openTestbed({ a: site("dev1") }, settings("dev1", peers));
+  const edge = await openTestbed({ a: site("dev1") }, { ...settings("dev1", peers), ...options.settings });
   return {
     edge,
     peer,
     openEdge: (more) => openTestbed({ a: site("dev1") }, { ...settings("dev1", ""), ...more }),
+    directory,
+    site: (region) => ({ a: site(region) }),
+    settings: (region, more) => ({ ...settings(region, "dev1=http://127.0.0.1:9"), ...more }),
     left: () => left,
     async [Symbol.asyncDispose]() {
       await edge[Symbol.asyncDispose]();
