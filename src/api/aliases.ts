@@ -14,14 +14,14 @@ export const aliasEndpoints: readonly Endpoint[] = [
     summary: "Point a host to a deployment",
     access: "write",
     body: object({ alias: string, redirect: { type: ["string", "null"] } }, "alias"),
-    async handle({ deployment, context: { store, config, clock }, identity: { team }, body }) {
+    async handle({ deployment, context: { store, config, clock }, identity: { team, token }, body }) {
       if (deployment.state !== "READY") {
         throw new MayflyError("conflict", `The deployment is ${deployment.state}; only one that is READY can have an alias.`);
       }
       const host = aliasHost(stringOf(body, "alias") ?? "", config.domain);
       await ownHost(store, team.id, host, config.domain, clock.now());
       const alias = { host, deploymentId: deployment.id, projectId: deployment.projectId };
-      const done = await setAlias(store, team.id, alias, clock.now());
+      const done = await setAlias(store, { teamId: team.id, projectId: token.projectId }, alias, clock.now());
       if (done === "taken") throw new MayflyError("alias_in_use", `The host ${host} is in use.`);
       return {
         uid: host,

@@ -38,3 +38,14 @@ it("reads JSON whatever content type is claimed, names what is wrong, and answer
   const gone = await api.call("DELETE", "/v9/projects/typed");
   assert.deepEqual([gone.status, gone.headers["content-type"], gone.text], [204, undefined, ""]);
 });
+
+it("takes a branch's name in an address for what it is, whatever is in it", async () => {
+  const api = await openTestApi();
+  await api.call("POST", "/projects", { body: { name: "branches" } });
+  for (const branch of ["feature/a", "50%", "%zz", "a b+c", "größe", "%2f"]) {
+    const variable = { key: "OF_BRANCH", value: branch, type: "plain", target: "preview", gitBranch: branch };
+    assert.equal((await api.call("POST", "/projects/branches/env", { body: variable })).status, 201, branch);
+    const { status, json } = await api.call("GET", `/env/pull/branches/preview/${encodeURIComponent(branch)}`);
+    assert.deepEqual([status, json.env?.OF_BRANCH], [200, branch]);
+  }
+});

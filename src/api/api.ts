@@ -17,7 +17,6 @@ import type { Git } from "../git/git.ts";
 import type { Identity } from "../store/tokens.ts";
 import { aliasEndpoints } from "./aliases.ts";
 import { authenticate, authorize } from "./auth.ts";
-import { cacheEndpoints } from "./cache.ts";
 import { cronEndpoints } from "./crons.ts";
 import { deploymentEndpoints } from "./deployments.ts";
 import { domainEndpoints } from "./domains.ts";
@@ -50,7 +49,6 @@ export const endpoints: readonly Endpoint[] = [
   ...logEndpoints,
   ...cronEndpoints,
   ...edgeCacheEndpoints,
-  ...cacheEndpoints,
   ...usageEndpoints,
   ...maintenanceEndpoints,
   ...metricEndpoints,

@@ -68,6 +68,7 @@ export const deploymentEndpoints: readonly Endpoint[] = [
       const { context, identity, queue, body, query } = call;
       const key = idempotencyKeyOf(call);
       const made = key === undefined ? null : await findByIdempotencyKey(context.store, identity.team.id, key);
+      if (made !== null && !maySee(identity, made.projectId)) throw new MayflyError("forbidden", "This token is for another project.");
       if (made !== null) return deploymentJson(call, made, []);
       const request = parseCreateRequest(body, query);
       queue.refuseWhenFull();

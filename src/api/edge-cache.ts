@@ -14,7 +14,7 @@ export const edgeCacheEndpoints: readonly Endpoint[] = [
     summary:
       "Purge answers that the edge keeps: by `tags`, of one `deployment`, or all of the project. `mode` `invalidate` gives them once more while they are made anew",
     access: "write",
-    body: object({ tags: list(tag, { maxItems: 1000 }), deployment: optional(string), mode: oneOf("delete", "invalidate") }),
+    body: object({ tags: list(tag, { minItems: 1, maxItems: 1000 }), deployment: optional(string), mode: oneOf("delete", "invalidate") }),
     async handle({ context: { store, clock }, project, body }: ProjectCall) {
       const named = stringOf(body, "deployment");
       const deployment = named === null ? null : await findDeployment(store, project.teamId, named);

@@ -131,7 +131,12 @@ async function followName({ context: { store, config, clock } }: EndpointCall, b
   const host = productionHost(after.name, config.domain);
   const there = await findAlias(store, after.teamId, host);
   if (there !== null && there.projectId !== after.id) return;
-  await setAlias(store, after.teamId, { host, deploymentId: alias.deploymentId, projectId: after.id }, clock.now());
+  await setAlias(
+    store,
+    { teamId: after.teamId, projectId: after.id },
+    { host, deploymentId: alias.deploymentId, projectId: after.id },
+    clock.now(),
+  );
 }
 
 function projectJson(project: Project) {

@@ -34,12 +34,18 @@ export const tokenEndpoints: readonly Endpoint[] = [
       "name",
     ),
     async handle({ context: { store, clock }, identity, body }) {
-      const { team, role } = identity;
+      const { team, role, token: shown } = identity;
       const asked = stringOf(body, "project");
       const project = asked === null ? null : await findProject(store, team.id, asked);
       if (asked !== null && project === null) throw new MayflyError("not_found", "Project not found");
       const expiresAt = (body["expiresAt"] as number | null | undefined) ?? null;
       if (expiresAt !== null && expiresAt <= clock.now()) throw new MayflyError("bad_request", "`expiresAt` must lie in the future.");
+      if (shown.expiresAt !== null && (expiresAt === null || expiresAt > shown.expiresAt)) {
+        throw new MayflyError(
+          "forbidden",
+          `This token ends at ${shown.expiresAt}: one that it makes needs an \`expiresAt\` that is no later.`,
+        );
+      }
       const name = stringOf(body, "user");
       let { user } = identity;
       if (name !== null && name !== user.id && name !== user.username) {

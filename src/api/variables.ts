@@ -193,7 +193,7 @@ async function pullProject(call: EndpointCall) {
   const project = await theProject(call, params["id"]!);
   const target = (params["target"] ?? "development") as EnvTarget;
   if (!allTargets.includes(target)) throw new MayflyError("bad_request", `The target must be ${allTargets.join(", ")}.`);
-  const branch = params["*"] === undefined || params["*"] === "" ? null : decodeURIComponent(params["*"]);
+  const branch = params["*"] === undefined || params["*"] === "" ? null : params["*"];
   const variables = await projectVariables(context.store, project.id, target, branch === null ? null : { branch, fork: false });
   const own = Object.fromEntries(
     variables.map((variable) => [variable.name, variable.type === "sensitive" ? "" : openVariable(context.seal, variable)]),

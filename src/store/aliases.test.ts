@@ -97,12 +97,30 @@ it("moves a project's domains with production or their branch, and takes no host
   const other = await data.deployment("other", { createdAt: 3000 });
   assert.equal(await addProjectDomain(data.store, { ...domain("shop.test"), projectId: other.projectId }, other), false);
   // A person may point a host of the team anywhere; from then on it is that project's.
-  await setAlias(data.store, data.teamId, { host: "site.localhost", deploymentId: other.id, projectId: other.projectId }, 4000);
+  await setAlias(
+    data.store,
+    { teamId: data.teamId, projectId: null },
+    { host: "site.localhost", deploymentId: other.id, projectId: other.projectId },
+    4000,
+  );
   await data.deployment("site", { createdAt: 5000 });
   assert.equal(await at(data, "site.localhost"), other.id);
   assert.equal(
-    await setAlias(data.store, "team_other", { host: "shop.test", deploymentId: other.id, projectId: other.projectId }, 1),
+    await setAlias(
+      data.store,
+      { teamId: "team_other", projectId: null },
+      { host: "shop.test", deploymentId: other.id, projectId: other.projectId },
+      1,
+    ),
     "taken",
   );
-  assert.equal(await setAlias(data.store, data.teamId, { host: one.host, deploymentId: two.id, projectId: two.projectId }, 1), "taken");
+  assert.equal(
+    await setAlias(
+      data.store,
+      { teamId: data.teamId, projectId: null },
+      { host: one.host, deploymentId: two.id, projectId: two.projectId },
+      1,
+    ),
+    "taken",
+  );
 });

@@ -48,13 +48,20 @@ export async function findAlias(store: Store, teamId: string, host: string): Pro
   return row === undefined ? null : toAlias(row);
 }
 
+/** Whose hosts a person may move. */
+export interface AliasOwner {
+  readonly teamId: string;
+  /** Of this project only; null: of any of the team's. */
+  readonly projectId: string | null;
+}
+
 /**
  * Points a host as a person says.
- * @returns the deployment it pointed to, or null; "taken" when the host is another team's, or a deployment's own
+ * @returns the deployment it pointed to, or null; "taken" when the host is not the owner's, or is a deployment's own
  */
 export async function setAlias(
   store: Store,
-  teamId: string,
+  owner: AliasOwner,
   alias: Omit<Alias, "since" | "createdAt">,
   now: TimestampMs,
 ): Promise<{ readonly from: string | null } | "taken"> {
@@ -65,10 +72,13 @@ export async function setAlias(
     const before = await trx
       .selectFrom("aliases")
       .innerJoin("projects", "projects.id", "aliases.project_id")
-      .select(["deployment_id", "team_id"])
+      .select(["deployment_id", "project_id", "team_id"])
       .where("host", "=", alias.host)
       .executeTakeFirst();
-    if (immutable !== undefined || (before !== undefined && before.team_id !== teamId)) return "taken";
+    const promised = await trx.selectFrom("project_domains").select("project_id").where("host", "=", alias.host).executeTakeFirst();
+    const isBound = (other: string | undefined): boolean => owner.projectId !== null && other !== undefined && other !== owner.projectId;
+    if (immutable !== undefined || (before !== undefined && before.team_id !== owner.teamId)) return "taken";
+    if (isBound(before?.project_id) || isBound(promised?.project_id)) return "taken";
     await point(trx, { ...alias, createdAt: now, since: now });
     return { from: before?.deployment_id ?? null };
   });

@@ -1,0 +1,57 @@
+/** Tokens that may do less than their holder: they cannot make more of themselves. */
+import assert from "node:assert/strict";
+import { before, describe, it } from "node:test";
+import { openTestApi, type TestApi } from "./testbed.ts";
+
+let api: TestApi;
+before(async () => {
+  api = await openTestApi();
+});
+
+describe("a token for one project", () => {
+  it("takes no host away from another project, pointed to or promised", async () => {
+    const own = await api.deploy("own", { "index.html": "own" });
+    await api.deploy("other", { "index.html": "other" });
+    await api.call("POST", "/projects/other/domains", { body: { name: "branch.other.test", gitBranch: "main" } });
+    const token = await api.newToken(api.identity, { projectId: own.projectId });
+    const point = (alias: string, by: string) => api.call("POST", `/deployments/${own.id}/aliases`, { token: by, body: { alias } });
+    for (const host of ["other.localhost", "branch.other.test"]) {
+      const taken = await point(host, token);
+      assert.deepEqual([taken.status, taken.json.error?.code], [409, "alias_in_use"], host);
+    }
+    for (const host of ["mine.localhost", "own.localhost"]) {
+      assert.equal((await point(host, token)).status, 200, host);
+      assert.equal((await point(host, token)).status, 200, "again");
+    }
+    assert.equal((await point("other.localhost", api.token)).status, 200, "a token for the team moves hosts between its projects");
+  });
+
+  it("gets no deployment of another project by the key that made it", async () => {
+    const own = await api.deploy("own", { "index.html": "own" });
+    const token = await api.newToken(api.identity, { projectId: own.projectId });
+    const create = (by: string) =>
+      api.call("POST", "/deployments", {
+        token: by,
+        body: { name: "other", files: [{ file: "index.html", data: "x" }] },
+        headers: { "idempotency-key": "build-1" },
+      });
+    const made = await create(api.token);
+    assert.equal(made.status, 200, made.text);
+    const { status, text } = await create(token);
+    assert.deepEqual([status, text.includes(made.json.id)], [403, false]);
+  });
+});
+
+describe("a token that ends", () => {
+  it("makes none that outlives it", async () => {
+    const endsAt = Date.now() + 60_000;
+    const token = await api.newToken(api.identity, { expiresAt: endsAt });
+    const make = (expiresAt?: number | null) => api.call("POST", "/user/tokens", { token, body: { name: "next", expiresAt } });
+    for (const later of [undefined, null, endsAt + 1]) {
+      const { status, json } = await make(later);
+      assert.deepEqual([status, json.error?.code], [403, "forbidden"], String(later));
+    }
+    for (const soon of [endsAt, endsAt - 1]) assert.equal((await make(soon)).json.token.expiresAt, soon);
+    assert.equal((await api.call("POST", "/user/tokens", { body: { name: "for ever" } })).json.token.expiresAt, null);
+  });
+});
