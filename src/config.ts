@@ -674,6 +674,14 @@ export const knobs = {
     doc: "Deployments that may wait for a build.",
   },
   buildTimeoutMs: { type: "number", default: 2_700_000, unit: "ms", min: 1000, max: 86_400_000, doc: "Longest build (45 minutes)." },
+  configurationTimeoutMs: {
+    type: "number",
+    default: 30_000,
+    unit: "ms",
+    min: 1000,
+    max: 600_000,
+    doc: "Longest run of the program that configures a project (vercel.ts).",
+  },
   buildMemoryMB: { type: "number", default: 3008, unit: "MB", min: 512, max: 65_536, doc: "Memory of a build." },
   buildStandby: {
     type: "number",

@@ -397,7 +397,9 @@ function managersOf(job: PlannedJob): readonly PackageManager[] {
 }
 
 /** What the project's commands and builders see; the worker itself sees nothing of it before it is at work. */
-export function buildEnvironment(request: BuildRequest): Readonly<Record<string, string>> {
+export function buildEnvironment(
+  request: Pick<BuildRequest, "deployment" | "config" | "buildEnv" | "systemEnv">,
+): Readonly<Record<string, string>> {
   const { deployment, config } = request;
   const own = Object.entries(request.buildEnv).filter(([key]) => !["PATH", "HOME", "TMPDIR"].includes(key));
   const registry = config.npmRegistry;

@@ -276,11 +276,6 @@ test("every key that Vercel knows is taken; what has no effect is said", async (
   }
 });
 
-test("vercel.json may come beside the files", async () => {
-  const plan = await bed.plan({ "index.html": "" }, { vercelJson: { trailingSlash: true } });
-  assert.equal(plan.caseSensitive, true);
-});
-
 const refusals: readonly (readonly [name: string, files: Files, code: string, message: RegExp])[] = [
   ["not JSON", { "vercel.json": "{", a: "" }, "INVALID_VERCEL_JSON", /not valid JSON/],
   ["a wrong type", { "vercel.json": json({ cleanUrls: "yes" }), a: "" }, "INVALID_VERCEL_JSON", /"cleanUrls" must be true or false/],

@@ -10,6 +10,7 @@ import { MayflyError, messageOf } from "../errors.ts";
 import type { FileRef, ProjectSettings, Route, SourceTree, StaticOutput, Target } from "../model.ts";
 import type { BuildStep, FunctionSettings, PlannedJob, SiteSettings } from "./builder.ts";
 import { outputDirectory as outputRoot } from "./builder.ts";
+import { configurationNames, findConfiguration, isProgram, readConfiguration } from "./configuration.ts";
 import { exampleFiles, exampleJob } from "./example.ts";
 import { planInstalls } from "./install-plan.ts";
 import { openProject } from "./project.ts";
@@ -18,7 +19,7 @@ import { buildScripts } from "./script.ts";
 import type { Project } from "./project.ts";
 import { isString, isStrings } from "./shape.ts";
 import { findServer, isPlainServer } from "./server-entry.ts";
-import { checkVercelJson, noVercelJson, parseVercelJson } from "./vercel-json.ts";
+import { noVercelJson } from "./vercel-json.ts";
 import type { BuildEntry, FunctionEntry, VercelJson } from "./vercel-json.ts";
 
 export interface PlanRequest {
@@ -28,8 +29,8 @@ export interface PlanRequest {
   readonly settings: ProjectSettings;
   readonly prebuilt: boolean;
   readonly target: Target;
-  /** vercel.json as the client sent it beside the files; used when the tree has none. */
-  readonly vercelJson?: unknown;
+  /** What the program said by which the project is configured, when it is ({@link configurationProgram}). */
+  readonly configuration?: unknown;
 }
 
 export interface Plan {
@@ -75,7 +76,7 @@ const packageVersion = /^[\w.^~+-]{1,100}$/;
 export async function planBuild(request: PlanRequest): Promise<Plan> {
   const project = openProject(request.tree, request.readFile, request.prebuilt ? null : request.settings.rootDirectory);
   const { rootDirectory } = project;
-  const vercelJson = await readVercelJson(request, project);
+  const vercelJson = request.prebuilt ? noVercelJson : await readConfiguration(project, request.configuration);
   const ignoreCommand = { ...request.settings, ...vercelJson.settings }.commandForIgnoringBuildStep ?? null;
   const base = { rootDirectory, caseSensitive: vercelJson.caseSensitive, site: vercelJson.site, ignoreCommand };
   if (request.prebuilt) {
@@ -127,6 +128,18 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
   return { ...base, framework, prebuilt: false, outputs: Object.fromEntries(outputs), job, routes, warnings };
 }
 
+/**
+ * Path in the tree of the program by which the project is configured, which has to be run before there can be a plan; null
+ * when it has none.
+ * @throws MayflyError INVALID_VERCEL_JSON, BUILD_FAILED, invalid_path
+ */
+export function configurationProgram({ tree, readFile, settings, prebuilt }: PlanRequest): string | null {
+  if (prebuilt) return null;
+  const project = openProject(tree, readFile, settings.rootDirectory);
+  const name = findConfiguration(project);
+  return name === null || !isProgram(name) ? null : posix.join(project.rootDirectory, name);
+}
+
 /** Loads what detection needs, a quarter of a second's work, ahead of the first deployment. */
 export async function warmPlanning(): Promise<void> {
   const names = Object.keys(exampleFiles);
@@ -143,11 +156,6 @@ function hasBuildCommand(settings: ProjectSettings, packageJson: PackageJson | n
 }
 
 // ── files that say what to do ─────────────────────────────────────────────────────────────────────────────────────────
-
-async function readVercelJson(request: PlanRequest, project: Project): Promise<VercelJson> {
-  if (project.has("vercel.json") && !request.prebuilt) return await parseVercelJson((await project.read("vercel.json")).toString("utf8"));
-  return request.vercelJson === undefined || request.vercelJson === null ? noVercelJson : checkVercelJson(request.vercelJson);
-}
 
 type PackageJson = Readonly<Record<string, unknown>>;
 
@@ -363,13 +371,20 @@ function expandBuilds(builds: readonly BuildEntry[], files: readonly string[]): 
 
 // ── builders → static files and steps ─────────────────────────────────────────────────────────────────────────────────
 
-/** Never published: what configures the project and what may hold secrets. */
-const privateFile = /^(?:vercel\.json|now\.json|\.vercelignore|\.nowignore|\.gitignore|\.npmrc|\.yarnrc(?:\.yml)?|\.env.*)$/;
+/** Never published, as is what configures the project: they may hold secrets. */
+const privateFile = /^(?:\.vercelignore|\.nowignore|\.gitignore|\.npmrc|\.yarnrc(?:\.yml)?|\.env.*)$/;
 const packageFile =
   /^(?:package\.json|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|pnpm-workspace\.yaml|bun\.lockb?)$/;
 
 function isPublished(path: string, hasFunctions: boolean): boolean {
-  if (privateFile.test(path) || packageFile.test(path) || path.startsWith(".git/") || path.startsWith(".vercel/")) return false;
+  if (
+    configurationNames.has(path) ||
+    privateFile.test(path) ||
+    packageFile.test(path) ||
+    path.startsWith(".git/") ||
+    path.startsWith(".vercel/")
+  )
+    return false;
   if (/(?:^|\/)node_modules\//.test(path)) return false;
   return !(hasFunctions && (path.startsWith("api/") || path === "README.md" || /^middleware\.[jt]s$/.test(path)));
 }

@@ -107,7 +107,7 @@ export function keysOf({ tree, sourceDigest, job, environmentDigest, config }: K
     .map(([path, file]) => [path, file.digest, file.mode])
     .sort(([a], [b]) => (a! < b! ? -1 : 1));
   const install = digestOf([base, job.installs, config.npmRegistry, files]);
-  return { base, install, everything: digestOf([install, sourceDigest, job.target]) };
+  return { base, install, everything: digestOf([install, sourceDigest, job]) };
 }
 
 /** The name of a step's entry in a record. */

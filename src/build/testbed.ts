@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { readBundle } from "../blobs/bundle.ts";
 import { openDiskBlobs } from "../blobs/disk.ts";
-import type { BlobStore } from "../blobs/blob-store.ts";
+import type { BlobStore, BlobTarget } from "../blobs/blob-store.ts";
 import { systemClock } from "../clock.ts";
 import { loadConfig } from "../config.ts";
 import type { Config } from "../config.ts";
@@ -18,11 +18,12 @@ import { BuildCaches } from "./build-cache.ts";
 import { CompileCache } from "./compile-cache.ts";
 import { runBuild } from "./build.ts";
 import type { Build, BuildResult } from "./build.ts";
+import { planSource } from "./configuration-program.ts";
 import { BuildSandbox, buildLimits, mayflyMounts } from "./build-sandbox.ts";
-import { planBuild } from "./plan.ts";
 import type { Plan } from "./plan.ts";
 import type { BuildRecord } from "./reuse.ts";
 import { BuildStandby } from "./standby.ts";
+import type { SourceRequest } from "./source-command.ts";
 import { createToolchains } from "./toolchain.ts";
 
 /** Path → content; `{ link }` is a symbolic link. */
@@ -31,7 +32,6 @@ export type Files = Readonly<Record<string, string | Uint8Array | { readonly lin
 export interface BuildOptions {
   readonly settings?: Partial<ProjectSettings>;
   readonly prebuilt?: boolean;
-  readonly vercelJson?: unknown;
   readonly config?: Partial<Config>;
   readonly env?: Readonly<Record<string, string>>;
   readonly buildEnv?: Readonly<Record<string, string>>;
@@ -121,29 +121,37 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
     }
     return Object.fromEntries(tree);
   };
-  const planTree = (tree: SourceTree, options: BuildOptions): Promise<Plan> =>
-    planBuild({
-      tree,
-      readFile: (path) => blobs.read(tree[path]!.digest),
-      settings: { ...noSettings, ...options.settings },
-      prebuilt: options.prebuilt ?? false,
-      target: "production",
-      vercelJson: options.vercelJson,
-    });
+  const sourceOf = (tree: SourceTree, options: BuildOptions, output: BlobTarget, log: string[]): SourceRequest => ({
+    tree,
+    deployment: { id: "dpl_test", host: "test-123456789.localhost", projectId: "prj_test", target: "production" },
+    env: options.env ?? {},
+    buildEnv: options.buildEnv ?? {},
+    sandboxes,
+    blobs,
+    output,
+    config: { ...base, ...options.config },
+    workRoot,
+    log: (line) => log.push(line),
+    signal: options.signal ?? new AbortController().signal,
+    clock: systemClock,
+  });
+  const planTree = (source: SourceRequest, options: BuildOptions): Promise<Plan> =>
+    planSource(source, { settings: { ...noSettings, ...options.settings }, prebuilt: options.prebuilt ?? false });
 
   return {
     blobs,
     sandboxes,
     standby,
-    plan: async (files, options = {}) => planTree(await store(files), options),
+    plan: async (files, options = {}) => planTree(sourceOf(await store(files), options, blobs, []), options),
     async build(files, options = {}) {
       const tree = await store(files);
-      const plan = await planTree(tree, options);
       const log: string[] = [];
       await using output = blobs.batch();
+      const source = sourceOf(tree, options, output, log);
+      const plan = await planTree(source, options);
       await using build = await runBuild({
+        ...source,
         plan,
-        tree,
         reuse: {
           record: options.record ?? null,
           sourceDigest: (await blobs.put(JSON.stringify(tree))).digest,
@@ -152,20 +160,9 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
           laneToWrite: options.caches === undefined ? null : (options.laneToWrite ?? "production"),
           environmentDigest: JSON.stringify(options.buildEnv ?? {}),
         },
-        deployment: { id: "dpl_test", host: "test-123456789.localhost", projectId: "prj_test", target: "production" },
-        env: options.env ?? {},
-        buildEnv: options.buildEnv ?? {},
-        sandboxes,
-        blobs,
-        output,
         toolchains,
         compileCache,
         standby,
-        config: { ...base, ...options.config },
-        workRoot,
-        log: (line) => log.push(line),
-        signal: options.signal ?? new AbortController().signal,
-        clock: systemClock,
       }).catch((error: unknown) => {
         // What a test that fails unexpectedly needs to be understood.
         throw error instanceof MayflyError ? Object.assign(error, { log }) : error;

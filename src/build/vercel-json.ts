@@ -1,6 +1,6 @@
 /**
- * vercel.json: parsed, checked, and its routes transformed. An unknown key (vercel-keys.ts) or a known one of a wrong type
- * fails the deployment, with the path in the file and what would be right.
+ * vercel.json: checked, and its routes transformed. An unknown key (vercel-keys.ts) or a known one of a wrong type fails the
+ * deployment, with the path in the file and what would be right.
  */
 import { getTransformedRoutes } from "@vercel/routing-utils";
 import { MayflyError, messageOf } from "../errors.ts";
@@ -79,21 +79,6 @@ export const noVercelJson: VercelJson = {
 };
 
 /** @throws MayflyError INVALID_VERCEL_JSON */
-export async function parseVercelJson(text: string): Promise<VercelJson> {
-  if (Buffer.byteLength(text) > vercelJsonBytesMax) throw invalid(`is larger than ${vercelJsonBytesMax} bytes`);
-  let value: unknown;
-  try {
-    value = JSON.parse(text.replace(/^\uFEFF/, ""));
-  } catch (error) {
-    throw invalid(`is not valid JSON: ${messageOf(error)}`);
-  }
-  return checkVercelJson(value);
-}
-
-/**
- * The same for a value that is parsed already (a client may send it in a create call).
- * @throws MayflyError INVALID_VERCEL_JSON
- */
 export async function checkVercelJson(value: unknown): Promise<VercelJson> {
   if (!isObject(value)) throw invalid("must hold an object");
   await refuseUnknownKeys(value);

@@ -4,12 +4,14 @@
  * step makes anything visible.
  */
 import type { BlobStore, BlobTarget } from "../blobs/blob-store.ts";
-import { runBuild, type Build, type BuildResult, type BuildRequest } from "../build/build.ts";
+import { runBuild, type Build, type BuildResult } from "../build/build.ts";
 import { isIgnored } from "../build/ignore.ts";
-import { planBuild, type Plan } from "../build/plan.ts";
+import { planSource } from "../build/configuration-program.ts";
+import type { Plan } from "../build/plan.ts";
 import type { BuildCaches } from "../build/build-cache.ts";
 import type { CompileCache } from "../build/compile-cache.ts";
 import type { BuildStandby } from "../build/standby.ts";
+import type { SourceRequest } from "../build/source-command.ts";
 import { readRecord, storeRecord, type BuildRecord } from "../build/reuse.ts";
 import type { Toolchains } from "../build/toolchain.ts";
 import type { Clock } from "../clock.ts";
@@ -59,9 +61,10 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
   try {
     const begin = context.clock.now();
     if (!(await beginStep(context, deployment))) return;
-    const { plan, tree } = await planStep(context, deployment);
     await using output = context.blobs.batch();
-    await using build = await buildStep(context, deployment, plan, tree, output, signal);
+    const source = await openSource(context, deployment, output, signal);
+    const plan = await planSource(source, deployment.request);
+    await using build = await buildStep(context, deployment, plan, source);
     const manifestDigest = await storeStep(output, deployment, build.result);
     const summary = await summarize(context, output, build, begin);
     await output.commit();
@@ -86,56 +89,50 @@ async function beginStep({ store, clock, config }: DeployContext, deployment: De
   return beginBuilding(store, deployment.id, clock.now());
 }
 
-async function planStep({ blobs }: DeployContext, deployment: Deployment): Promise<{ plan: Plan; tree: SourceTree }> {
-  const tree = JSON.parse((await blobs.read(deployment.sourceDigest)).toString()) as SourceTree;
-  const { settings, prebuilt } = deployment.request;
-  const readFile = (path: string) => blobs.read(tree[path]!.digest);
-  return { tree, plan: await planBuild({ tree, readFile, settings, prebuilt, target: deployment.target }) };
-}
-
-async function buildStep(
-  context: DeployContext,
-  deployment: Deployment,
-  plan: Plan,
-  tree: SourceTree,
-  output: BlobTarget,
-  signal: AbortSignal,
-): Promise<Build> {
-  const { sandboxes, blobs, toolchains, config, workRoot, clock, seal } = context;
-  const unseal = (env: Readonly<Record<string, Sealed>>) =>
-    Object.fromEntries(Object.entries(env).map(([name, value]) => [name, seal.open(value, envPlace(deployment.id, name))]));
-  const buildEnv = unseal(deployment.request.buildEnv);
-  const request: BuildRequest = {
-    plan,
-    tree,
-    reuse: {
-      record: await readEarlier(context, deployment),
-      sourceDigest: deployment.sourceDigest,
-      caches: context.caches,
-      lanesToRead: deployment.request.force ? [] : lanesToRead(deployment),
-      laneToWrite: laneToWrite(deployment),
-      environmentDigest: seal.digest(JSON.stringify(Object.entries(buildEnv).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
-    },
+/** What runs of the project before and in its build runs over this. */
+async function openSource(context: DeployContext, deployment: Deployment, output: BlobTarget, signal: AbortSignal): Promise<SourceRequest> {
+  const { sandboxes, blobs, config, workRoot, clock, seal } = context;
+  const { env, buildEnv, systemEnv } = deployment.request;
+  const unseal = (sealed: Readonly<Record<string, Sealed>>) =>
+    Object.fromEntries(Object.entries(sealed).map(([name, value]) => [name, seal.open(value, envPlace(deployment.id, name))]));
+  return {
+    tree: JSON.parse((await blobs.read(deployment.sourceDigest)).toString()) as SourceTree,
     deployment,
-    env: unseal(deployment.request.env),
-    buildEnv,
-    systemEnv: deployment.request.systemEnv ?? {},
+    env: unseal(env),
+    buildEnv: unseal(buildEnv),
+    systemEnv: systemEnv ?? {},
     sandboxes,
     blobs,
     output,
-    toolchains,
-    compileCache: context.compileCache,
-    standby: context.standby,
     config,
     workRoot,
     clock,
     signal,
     log: (text, stream) => appendLine(context, deployment, stream, text),
   };
-  if (plan.ignoreCommand !== null && deployment.git !== null && !deployment.request.force) {
-    if (await isIgnored(request, plan.ignoreCommand)) throw new MayflyError("BUILD_SKIPPED");
+}
+
+async function buildStep(context: DeployContext, deployment: Deployment, plan: Plan, source: SourceRequest): Promise<Build> {
+  const { toolchains, compileCache, standby, seal } = context;
+  const { force } = deployment.request;
+  if (plan.ignoreCommand !== null && deployment.git !== null && !force) {
+    if (await isIgnored(source, plan.rootDirectory, plan.ignoreCommand)) throw new MayflyError("BUILD_SKIPPED");
   }
-  return runBuild(request);
+  return runBuild({
+    ...source,
+    plan,
+    reuse: {
+      record: await readEarlier(context, deployment),
+      sourceDigest: deployment.sourceDigest,
+      caches: context.caches,
+      lanesToRead: force ? [] : lanesToRead(deployment),
+      laneToWrite: laneToWrite(deployment),
+      environmentDigest: seal.digest(JSON.stringify(Object.entries(source.buildEnv).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
+    },
+    toolchains,
+    compileCache,
+    standby,
+  });
 }
 
 /** What an earlier build has left for this one. */

@@ -10,8 +10,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseEnv } from "node:util";
-import { planBuild, type Plan } from "../build/plan.ts";
+import type { BlobBatch } from "../blobs/blob-store.ts";
 import { runBuild } from "../build/build.ts";
+import { configurationNames, documents, parseDocument } from "../build/configuration.ts";
+import { planSource } from "../build/configuration-program.ts";
+import type { Plan } from "../build/plan.ts";
+import type { SourceRequest } from "../build/source-command.ts";
 import { MayflyError, messageOf } from "../errors.ts";
 import { renderErrorPage } from "../gateway/error-page.ts";
 import type { HostIndex, ServedDeployment } from "../gateway/host.ts";
@@ -217,11 +221,26 @@ class DevProject implements HostIndex, AsyncDisposable {
   }
 
   async #manifestOf(tree: SourceTree, changed: readonly string[]): Promise<{ readonly manifest: Manifest; readonly built: number }> {
-    const { blobs } = this.#plane!;
-    const readBlob = (path: string): Promise<Buffer> => blobs.read(tree[path]!.digest);
-    const plan = await planBuild({ tree, readFile: readBlob, settings: noSettings, prebuilt: false, target: "preview" });
-    for (const text of plan.warnings) if (changed.includes("vercel.json")) this.#options.onEvent({ type: "note", text });
-    const parts = await this.#parts(plan, tree, changed);
+    const { sandboxes, blobs, directory, clock } = this.#plane!;
+    await using output = blobs.batch();
+    const source = {
+      tree,
+      deployment: { id: this.#deploymentId, host: "localhost", projectId: "prj_dev", target: "preview" },
+      env: {},
+      buildEnv: this.#environment,
+      sandboxes,
+      blobs,
+      output,
+      config: this.#options.config,
+      workRoot: join(directory, "builds"),
+      clock,
+      signal: this.#closing.signal,
+      log: (text, stream) => this.#options.onEvent({ type: "line", from: "build", stream, text }),
+    } satisfies SourceRequest;
+    const plan = await planSource(source, { settings: noSettings, prebuilt: false });
+    if (changed.some((path) => configurationNames.has(path)))
+      for (const text of plan.warnings) this.#options.onEvent({ type: "note", text });
+    const parts = await this.#parts(plan, source, changed);
     const manifest: Manifest = {
       version: 1,
       deploymentId: this.#deploymentId,
@@ -242,7 +261,7 @@ class DevProject implements HostIndex, AsyncDisposable {
 
   async #parts(
     plan: Plan,
-    tree: SourceTree,
+    source: SourceRequest & { readonly output: BlobBatch },
     changed: readonly string[],
   ): Promise<Pick<Manifest, "routes" | "outputs" | "functions"> & { readonly built: number }> {
     const { job } = plan;
@@ -254,25 +273,8 @@ class DevProject implements HostIndex, AsyncDisposable {
       const quick = await this.#quick!.build(ownJob, changed);
       return { ...quick, outputs: { ...plan.outputs, ...quick.outputs } };
     }
-    const { sandboxes, blobs, toolchains, directory } = this.#plane!;
-    await using output = blobs.batch();
-    await using build = await runBuild({
-      plan,
-      tree,
-      deployment: { id: this.#deploymentId, host: "localhost", projectId: "prj_dev", target: "preview" },
-      env: {},
-      buildEnv: this.#environment,
-      sandboxes,
-      blobs,
-      output,
-      toolchains,
-      config: this.#options.config,
-      workRoot: join(directory, "builds"),
-      clock: this.#plane!.clock,
-      signal: this.#closing.signal,
-      log: (text, stream) => this.#options.onEvent({ type: "line", from: "build", stream, text }),
-    });
-    await output.commit();
+    await using build = await runBuild({ ...source, plan, toolchains: this.#plane!.toolchains });
+    await source.output.commit();
     return { ...build.result, built: Object.keys(build.result.functions).length };
   }
 
@@ -293,24 +295,25 @@ class DevProject implements HostIndex, AsyncDisposable {
 
 const newId = (): string => `dpl_dev${randomId(20)}`;
 
-/** vercel.json's `devCommand`, else the framework's, else the project's own script `dev` when a script builds it. */
+/** The configuration's `devCommand` (a program's is not asked), else the framework's, else the project's own script `dev` when a script builds it. */
 async function findDevCommand(directory: string): Promise<string | null> {
   const readJson = async (name: string): Promise<Readonly<Record<string, unknown>>> => {
     try {
-      const value: unknown = JSON.parse(await readFile(join(directory, name), "utf8"));
+      const value = parseDocument(name, await readFile(join(directory, name), "utf8"));
       return typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
     } catch {
       return {}; // the build will say what is wrong with it
     }
   };
-  const [vercelJson, packageJson] = await Promise.all([readJson("vercel.json"), readJson("package.json")]);
-  if (typeof vercelJson["devCommand"] === "string") return vercelJson["devCommand"] || null;
-  const scripts = (packageJson["scripts"] ?? {}) as Readonly<Record<string, unknown>>;
+  const [packageJson, ...said] = await Promise.all(["package.json", ...documents].map(readJson));
+  const configuration = Object.assign({}, ...said) as Readonly<Record<string, unknown>>;
+  if (typeof configuration["devCommand"] === "string") return configuration["devCommand"] || null;
+  const scripts = (packageJson?.["scripts"] ?? {}) as Readonly<Record<string, unknown>>;
   const [{ detectFrameworkRecord, LocalFileSystemDetector }, { frameworkList }] = await Promise.all([
     import("@vercel/fs-detectors"),
     import("@vercel/frameworks"),
   ]);
-  const named = vercelJson["framework"];
+  const named = configuration["framework"];
   const framework =
     typeof named === "string"
       ? frameworkList.find(({ slug }) => slug === named)

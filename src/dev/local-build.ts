@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { runBuild } from "../build/build.ts";
 import { outputDirectory } from "../build/builder.ts";
-import { planBuild } from "../build/plan.ts";
+import { planSource } from "../build/configuration-program.ts";
+import type { SourceRequest } from "../build/source-command.ts";
 import { writeOutput } from "../build/write-output.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
@@ -45,11 +46,9 @@ export async function buildLocally(options: LocalBuildOptions): Promise<LocalBui
   using live = await LiveTree.open(directory, blobs, config.filesMax);
   const { tree } = await live.look();
   if (Object.keys(tree).length === 0) throw new MayflyError("empty_directory", `There is nothing to build in ${live.root}.`);
-  const plan = await planBuild({ tree, readFile: (path) => blobs.read(tree[path]!.digest), settings: noSettings, prebuilt: false, target });
   const pulled = await readFile(join(live.root, `.vercel/.env.${target}.local`), "utf8").catch(() => "");
   await using batch = blobs.batch();
-  await using build = await runBuild({
-    plan,
+  const source: SourceRequest = {
     tree,
     deployment: { id: `dpl_${randomId(24)}`, host: "localhost", projectId: "prj_local", target },
     env: {},
@@ -57,13 +56,14 @@ export async function buildLocally(options: LocalBuildOptions): Promise<LocalBui
     sandboxes: place.sandboxes,
     blobs,
     output: batch,
-    toolchains: place.toolchains,
     config,
     workRoot: join(config.data, "builds"),
     clock: place.clock,
     signal,
     log,
-  });
+  };
+  const plan = await planSource(source, { settings: noSettings, prebuilt: false });
+  await using build = await runBuild({ ...source, plan, toolchains: place.toolchains });
   await batch.commit();
   const { result } = build;
   const output = join(live.root, plan.rootDirectory, outputDirectory);
