@@ -5,6 +5,7 @@
  */
 import type { TimestampMs } from "../model.ts";
 import { addPurges, everyProject, listPurges, type Purge, type PurgeMode, type StoredPurge } from "../store/purges.ts";
+import { PurgeTellings } from "./purge-tellings.ts";
 import type { Store } from "../store/store.ts";
 import type { StoreRevision } from "./revision.ts";
 
@@ -22,12 +23,14 @@ export interface PurgeLog {
   refresh(): Promise<void> | null;
   /** Whether an answer was purged after it was made. */
   verdict(scope: PurgeScope): PurgeMode | null;
+  /** What instances of the deployment are to know: `0;d1700000000000=tag;i…`, as runtime/purged-tags.js reads it; null: nothing. */
+  told(projectId: string, deploymentId: string): string | null;
   /** Purges what was made up to `until`, here and at every other gateway of this store. */
   add(purges: readonly Purge[], until: TimestampMs): Promise<void>;
 }
 
 /** Where nothing is ever purged. */
-export const noPurges: PurgeLog = { refresh: () => null, verdict: () => null, add: async () => {} };
+export const noPurges: PurgeLog = { refresh: () => null, verdict: () => null, told: () => null, add: async () => {} };
 
 export function openPurgeLog(store: Store, revision: StoreRevision): PurgeLog {
   return new StoredPurgeLog(store, revision);
@@ -42,6 +45,7 @@ class StoredPurgeLog implements PurgeLog {
   #refreshing: Promise<void> | null = null;
   /** Scope → the latest time up to which answers are purged. */
   readonly #times: Readonly<Record<PurgeMode, Map<string, TimestampMs>>> = { delete: new Map(), invalidate: new Map() };
+  readonly #tellings = new PurgeTellings();
 
   constructor(store: Store, revision: StoreRevision) {
     this.#store = store;
@@ -81,6 +85,11 @@ class StoredPurgeLog implements PurgeLog {
     const scope = projectId === everyProject ? everyProject : scopeOf(deploymentId ?? projectId, tag);
     const times = this.#times[mode];
     times.set(scope, Math.max(times.get(scope) ?? 0, createdAt));
+    this.#tellings.add({ projectId, deploymentId, tag, mode, createdAt });
+  }
+
+  told(projectId: string, deploymentId: string): string | null {
+    return this.#tellings.of(projectId, deploymentId);
   }
 
   verdict({ projectId, deploymentId, tags, madeAt }: PurgeScope): PurgeMode | null {

@@ -1,13 +1,13 @@
 /**
  * Functions that tell the edge what to forget: the runtime puts what `revalidateTag`, `revalidatePath`, `invalidateByTag` and
  * `res.revalidate` name into a header of the response, which no client sees. The response waits until the purge counts, so
- * whoever has it is given nothing older. Invariant: a Function purges its own deployment, nothing else.
+ * whoever has it is given nothing older. Each request tells its instance what the others have purged. Invariant: a Function purges its own deployment, nothing else.
  */
 import type { Clock } from "../clock.ts";
 import type { Functions, Invocation, ResponseHead, ResponseSink, RunningInvocation } from "../functions/functions.ts";
 import type { MayflyError } from "../errors.ts";
 import type { Manifest } from "../model.ts";
-import { purgeHeader } from "../runtime/protocol.js";
+import { purgedHeader, purgeHeader } from "../runtime/protocol.js";
 import type { Purge } from "../store/purges.ts";
 import { pageTag } from "./prerender.ts";
 import type { PurgeLog } from "./purge-log.ts";
@@ -33,7 +33,10 @@ export class PurgingFunctions implements Pick<Functions, "invoke"> {
       if (named === -1 || named % 2 === 1) return null;
       return this.#purges.add(purgesOf(head.headers[named + 1]!, invocation.manifest), this.#clock.now());
     });
-    const running = this.#functions.invoke(invocation, waiting);
+    const { projectId, deploymentId } = invocation.manifest;
+    const told = this.#purges.told(projectId, deploymentId);
+    const telling = told === null ? invocation : { ...invocation, headers: [...invocation.headers, purgedHeader, told] };
+    const running = this.#functions.invoke(telling, waiting);
     waiting.running = running;
     return running;
   }

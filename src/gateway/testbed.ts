@@ -21,6 +21,7 @@ import { openCacheStore } from "./cache-store.ts";
 import { openGateway, type Gateway } from "./gateway.ts";
 import type { HostIndex } from "./host.ts";
 import type { PurgeLog, PurgeScope } from "./purge-log.ts";
+import { PurgeTellings } from "./purge-tellings.ts";
 import { compileRoutes } from "./route.ts";
 
 export interface FakeResponse extends ResponseHead {
@@ -101,14 +102,22 @@ export interface TestbedOptions {
 
 /** Purges that are not stored. */
 export class MemoryPurges implements PurgeLog {
+  readonly #tellings = new PurgeTellings();
   readonly #purges: { readonly tag: string | null; readonly mode: PurgeMode; readonly at: number }[] = [];
 
   async add(purges: readonly Pick<Purge, "tag" | "mode">[], at: number): Promise<void> {
-    for (const { tag, mode } of purges) this.#purges.push({ tag, mode, at });
+    for (const { tag, mode } of purges) {
+      this.#purges.push({ tag, mode, at });
+      this.#tellings.add({ projectId: "prj_1", deploymentId: null, tag, mode, createdAt: at });
+    }
   }
 
   refresh(): null {
     return null;
+  }
+
+  told(projectId: string, deploymentId: string): string | null {
+    return this.#tellings.of(projectId, deploymentId);
   }
 
   verdict({ tags, madeAt }: PurgeScope): PurgeMode | null {

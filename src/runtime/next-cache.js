@@ -2,19 +2,20 @@
  * The data cache that Next.js asks its platform for (`fetch` with `next`, `unstable_cache`), and the ways by which
  * `revalidateTag` and `revalidatePath` (Next.js looks for a class at a known symbol) and `res.revalidate` (it asks its own
  * address) reach the edge. Pages are not kept here, the edge does that. Data is kept in this instance alone, and never given
- * to a page that the edge will keep, so what was revalidated anywhere is never made from what is old here.
+ * to a page that the edge will keep; what was revalidated anywhere is out of date here too (purged-tags.js).
  */
+import { NextUseCache } from "./next-use-cache.js";
+import { notePurge, purgedUntil } from "./purged-tags.js";
 import { currentContext } from "./request-context.js";
 
 /** @typedef {{ kind: string, tags?: string[], data?: { body?: string } }} CachedValue */
 
 const bytesMax = 16 * 1024 * 1024;
-const tagsMax = 10_000;
+/** So old that Next.js gives it only while it has it made anew. */
+const longAgo = 1;
 
 /** @type {Map<string, { value: CachedValue, lastModified: number, bytes: number }>} Least recently set first. */
 const entries = new Map();
-/** @type {Map<string, number>} Tag → time up to which what it names has expired. */
-const expired = new Map();
 let bytes = 0;
 
 class NextDataCache {
@@ -25,11 +26,12 @@ class NextDataCache {
     const entry = entries.get(key);
     if (entry === undefined || context.kind !== "FETCH" || currentContext()?.isPrerender === true) return null;
     const tags = [...(entry.value.tags ?? []), ...(context.tags ?? []), ...(context.softTags ?? [])];
-    if (tags.some((tag) => (expired.get(tag) ?? 0) >= entry.lastModified)) {
+    if (purgedUntil(tags, "delete") >= entry.lastModified) {
       remove(key);
       return null;
     }
-    return { lastModified: entry.lastModified, value: entry.value };
+    const isStale = purgedUntil(tags, "invalidate") >= entry.lastModified;
+    return { lastModified: isStale ? longAgo : entry.lastModified, value: entry.value };
   }
 
   /** @param {string} key @param {CachedValue | null} value @param {{ tags?: string[] }} [context] */
@@ -49,12 +51,9 @@ class NextDataCache {
   /** @param {string | string[]} tags @param {{ expire?: number }} [durations] present: what is old may be given while it is made anew */
   async revalidateTag(tags, durations) {
     const names = [tags].flat();
-    for (const tag of names) {
-      if (expired.size >= tagsMax) entries.clear();
-      if (expired.size >= tagsMax) expired.clear();
-      expired.set(tag, Date.now());
-    }
-    currentContext()?.purge(names, durations === undefined || durations.expire === 0 ? "delete" : "invalidate");
+    const mode = durations === undefined || durations.expire === 0 ? "delete" : "invalidate";
+    for (const tag of names) notePurge(tag, mode, Date.now());
+    currentContext()?.purge(names, mode);
   }
 }
 
@@ -81,7 +80,7 @@ function revalidate(input, init) {
 
 export function publishNextCache() {
   Object.defineProperty(globalThis, Symbol.for("@next/cache-handlers"), {
-    value: { FetchCache: NextDataCache },
+    value: { FetchCache: NextDataCache, DefaultCache: new NextUseCache() },
     configurable: true,
     enumerable: false,
     writable: true,

@@ -8,7 +8,8 @@ import { Socket } from "node:net";
 // An Edge Function's scope has another global of that name.
 import process from "node:process";
 import { StringDecoder } from "node:string_decoder";
-import { loadFailureLengthMax, recordHeader } from "./protocol.js";
+import { loadFailureLengthMax, purgedHeader, recordHeader } from "./protocol.js";
+import { learnPurges } from "./purged-tags.js";
 import { publishContext, RequestContext, runInContext } from "./request-context.js";
 import { loadedPack, loadHandler } from "./handler.js";
 import { RequestSocket } from "./request-socket.js";
@@ -118,6 +119,11 @@ server.timeout = 0;
 /** @param {IncomingMessage} request @param {ServerResponse} response */
 function onRequest(request, response) {
   if (request.rawHeaders[0] === recordHeader) return void record(request, response);
+  const purged = request.headers[purgedHeader];
+  if (purged !== undefined) {
+    learnPurges(String(purged));
+    delete request.headers[purgedHeader];
+  }
   const context = new RequestContext(request, response);
   // An answer after the answer: the first stands, the error is logged.
   response.on("error", (error) => console.error(error));

@@ -35,6 +35,9 @@ export const idleByte = 0;
  */
 export const purgeHeader = "x-mayfly-purge";
 
+/** Of a request: which tags of its deployment were revalidated, and until when; purged-tags.js reads it. */
+export const purgedHeader = "x-mayfly-purged";
+
 /** Of a request: what it is answered will be given to others. */
 export const prerenderHeader = "x-mayfly-prerender";
 

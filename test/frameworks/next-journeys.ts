@@ -74,7 +74,7 @@ export async function partialJourneys(server: Mayfly, url: string): Promise<read
     assert.equal(status, 200, text);
     return text;
   };
-  for (const name of ["ada", "grace"]) {
+  for (const name of ["zelda", "ottilie"]) {
     const streamed = await request(`${server.api}/`, { headers: { host: new URL(url).host, cookie: `name=${name}` } });
     assert.deepEqual(
       [streamed.headers["x-vercel-cache"], streamed.headers["cache-control"]],
@@ -90,18 +90,50 @@ export async function partialJourneys(server: Mayfly, url: string): Promise<read
     assert.ok((await htmlAt("/blog/first", `name=${name}`)).includes(name));
     assert.ok((await htmlAt("/blog/second", `name=${name}`)).includes(name));
   }
-  assert.ok(!/ada|grace/.test(await htmlAt("/")), "nobody is given what is another's");
+  assert.ok(!/zelda|ottilie/.test(await htmlAt("/")), "nobody is given what is another's");
 
-  const data = { rsc: "1", cookie: "name=ada" };
+  const data = { rsc: "1", cookie: "name=zelda" };
   const flight = await server.fetch(`${url}/?_rsc=1`, { headers: data });
   assert.deepEqual([flight.status, flight.headers["content-type"]], [200, "text/x-component"], flight.text);
-  assert.match(flight.text, /Late part for.*ada/s);
+  assert.match(flight.text, /Late part for.*zelda/s);
   const prefetch = { ...data, "next-router-prefetch": "1", "next-router-segment-prefetch": "/_tree" };
   for (const path of ["/", "/cached", "/blog/first", "/blog/second"]) {
     const segment = await server.fetch(`${url}${path}?_rsc=1`, { headers: prefetch });
     const { status, headers } = segment;
     assert.deepEqual([status, headers["x-nextjs-postponed"], headers["x-vercel-cache"]], [200, "2", "PRERENDER"], path);
-    assert.ok(!segment.text.includes("ada"), path);
+    assert.ok(!segment.text.includes("zelda"), path);
   }
-  return ["streamed rest, one client's own", "navigation data", "segment prefetches"];
+
+  // What `"use cache"` keeps lies in each instance; the tag is revalidated in another Function's.
+  const timeAt = async (path: string): Promise<number> => Number(/<time>(\d+)/.exec(await htmlAt(path))?.[1]);
+  const both = async (): Promise<number[]> => [await timeAt("/cached"), await timeAt("/mine")];
+  const revalidate = async (life: unknown): Promise<void> => {
+    const headers = { "content-type": "application/json" };
+    const reply = await server.fetch(`${url}/api/revalidate`, { method: "POST", headers, body: JSON.stringify({ tag: "now", life }) });
+    assert.equal(reply.status, 200, reply.text);
+  };
+  let known = await both();
+  assert.deepEqual(await both(), known, "kept");
+  const changed = async (): Promise<void> => {
+    const now = await both();
+    assert.ok(now[0]! > known[0]! && now[1]! > known[1]!, `${known.join()} became ${now.join()}`);
+    known = now;
+  };
+  await revalidate({ expire: 0 });
+  await changed();
+  const last = known;
+  await revalidate("max");
+  await eventually("both are made anew behind the clients' backs", async () =>
+    (await both()).every((time, at) => time > last[at]!) ? true : null,
+  );
+  known = await both();
+  const action = /name="(\$ACTION_ID_[^"]+)"/.exec(await htmlAt("/cached"))?.[1] ?? "";
+  const form = new FormData();
+  form.set(action, "");
+  const encoded = new Response(form);
+  const headers = { "content-type": encoded.headers.get("content-type")!, origin: url };
+  const done = await server.fetch(`${url}/cached`, { method: "POST", headers, body: Buffer.from(await encoded.arrayBuffer()) });
+  assert.ok(Number(/<time>(\d+)/.exec(done.text)?.[1]) > known[0]!, "who has updated it sees it at once");
+  await changed();
+  return ["streamed rest, one client's own", "navigation data", "segment prefetches", '"use cache", revalidateTag, updateTag'];
 }

@@ -20,11 +20,26 @@ it("a kept answer is forgotten by its tag before the response that names it arri
         response.setHeader("x-next-cache-tags", "t,u").setHeader("cache-control", "s-maxage=31536000").send(kept === null ? String(process.hrtime.bigint()) : "old");
       };`,
     ".vercel/output/functions/page.prerender-config.json": JSON.stringify({ expiration: false, allowQuery: [], bypassToken: "token" }),
+    ".vercel/output/functions/mine.func/.vc-config.json": config,
+    // What "use cache" and a fetch keep in this instance, on a page that is nobody else's.
+    ".vercel/output/functions/mine.func/index.js": `
+      const { DefaultCache, FetchCache } = globalThis[Symbol.for("@next/cache-handlers")];
+      const cache = new FetchCache({});
+      const entry = () => ({ value: new Response("used").body, tags: ["v"], stale: 1, revalidate: 100, expire: 100, timestamp: Date.now() });
+      module.exports = async (request, response) => {
+        const used = await DefaultCache.get("key", []);
+        const fetched = await cache.get("key", { kind: "FETCH", tags: ["v"] });
+        if (used === undefined) await DefaultCache.set("key", Promise.resolve(entry()));
+        if (fetched === null) await cache.set("key", { kind: "FETCH", data: { body: "" } }, { tags: ["v"] });
+        const text = used === undefined ? "none" : (await new Response(used.value).text()) + " " + used.revalidate;
+        response.send([text, fetched === null ? "none" : Date.now() - fetched.lastModified < 1e9, "x-mayfly-purged" in request.headers].join());
+      };`,
     ".vercel/output/functions/forget.func/.vc-config.json": config,
     ".vercel/output/functions/forget.func/index.js": `
       const { FetchCache } = globalThis[Symbol.for("@next/cache-handlers")];
       module.exports = async (request, response) => {
-        if (request.query.tag) await new FetchCache({}).revalidateTag([request.query.tag]);
+        const { tag, expire } = request.query;
+        if (tag) await new FetchCache({}).revalidateTag([tag], expire === undefined ? undefined : { expire: Number(expire) });
         // As res.revalidate() of the pages router does it.
         const init = { method: "HEAD", headers: { "x-prerender-revalidate": "token" } };
         if (request.query.path) {
@@ -50,4 +65,13 @@ it("a kept answer is forgotten by its tag before the response that names it arri
   assert.equal(await page(), second, "not meant");
   assert.equal((await mayfly.fetch(`${url}/forget?path=/page`)).text, "forgotten");
   assert.notEqual(await page(), second, "by its path");
+
+  const mine = async (): Promise<string> => (await mayfly.fetch(`${url}/mine`)).text;
+  assert.deepEqual([await mine(), await mine()], ["none,none,false", "used 100,true,false"]);
+  await mayfly.fetch(`${url}/forget?tag=other`);
+  assert.equal(await mine(), "used 100,true,false", "not meant");
+  await mayfly.fetch(`${url}/forget?tag=v&expire=60`);
+  assert.equal(await mine(), "used -1,false,false", "given once more, while it is made anew");
+  await mayfly.fetch(`${url}/forget?tag=v`);
+  assert.deepEqual([await mine(), await mine()], ["none,none,false", "used 100,true,false"], "another instance has revalidated it");
 });
