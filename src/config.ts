@@ -235,6 +235,14 @@ export const knobs = {
     max: 1000,
     doc: "An instance whose requests follow each other faster than this is frozen only after it; 0: always at once.",
   },
+  busyWaitMsMax: {
+    type: "number",
+    default: 20,
+    unit: "ms",
+    min: 0,
+    max: 1000,
+    doc: "Where a Function only computes and keeps all processors busy, its next request waits for an instance at work instead of taking another; one that is busy for longer is not waited for; 0: none is.",
+  },
   retireMs: {
     type: "number",
     default: 500,

@@ -1,5 +1,6 @@
 /** Many requests at once, Functions that cannot start, memory that is scarce, and a thousand Functions that nobody asks. */
 import assert from "node:assert/strict";
+import { availableParallelism } from "node:os";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MayflyError } from "../errors.ts";
@@ -50,6 +51,47 @@ for (const driver of await openTestDrivers()) {
       for (let round = 0; round < 20; round++) await stage.call(f);
       for (let round = 0; round < 20; round++) await Promise.all([1, 2, 3].map(() => stage.call(f)));
       assert.ok(stage.pools.status.instances <= 2, `${stage.pools.status.instances} instances`);
+    });
+
+    it("has a few instances compute, and all of them wait, whatever else lives", async () => {
+      const few = availableParallelism() + 1;
+      const many = few + 3;
+      await using stage = await Stage.open(driver, { busyWaitMsMax: 1000, instancesPerFunctionMax: many }, { time: "real" });
+      const f = await stage.deploy({
+        "index.js": `
+          const { setTimeout: sleep } = require("node:timers/promises");
+          const id = String(Math.random());
+          module.exports = async (req, res) => { if (req.url === "/wait") await sleep(100); res.end(id); };`,
+      });
+      const ask = async (requests: number, url: string): Promise<number> =>
+        new Set((await Promise.all(Array.from({ length: requests }, () => stage.call(f, { url })))).map(({ text }) => text)).size;
+      await until(async () => (await ask(many, "/wait")) === many);
+      // As soon as it is known that they do nothing but compute.
+      await until(async () => (await ask(100, "/")) <= few);
+      // And that they do not any more: each has one of its own then.
+      await until(async () => (await ask(many, "/wait")) === many);
+    });
+
+    it("waits for no instance that waits itself, against all experience", async () => {
+      const few = availableParallelism() + 1;
+      await using stage = await Stage.open(driver, { instancesPerFunctionMax: few + 1, queueWaitMsMax: 30_000 }, { time: "real" });
+      const f = await stage.deploy({
+        "index.js": `
+          const id = String(Math.random());
+          module.exports = (req, res) => {
+            if (req.url === "/wait") setTimeout(() => res.end(id), 100);
+            else if (req.url !== "/hang") res.end(id);
+          };`,
+      });
+      const ask = async (requests: number, url: string): Promise<number> =>
+        new Set((await Promise.all(Array.from({ length: requests }, () => stage.call(f, { url })))).map(({ text }) => text)).size;
+      await until(async () => (await ask(few + 1, "/wait")) === few + 1);
+      await until(async () => (await ask(100, "/")) <= few);
+      const client = new AbortController();
+      const hanging = Array.from({ length: few }, () => stage.begin(f, { url: "/hang", signal: client.signal }));
+      assert.equal((await stage.call(f)).status, 200);
+      client.abort();
+      await Promise.allSettled(hanging);
     });
 
     it("boots all the same when the only instance hangs", async () => {

@@ -10,6 +10,8 @@ import { ServiceTime, smoothed } from "./scaling.ts";
 const bootMsGuess = 100;
 /** Of a generic guest with a small Function. */
 const footprintMBGuess = 64;
+/** What the CPU time of earlier invocations weighs when that of later ones has come. */
+const cpuMemory = 0.8;
 
 export class FunctionHistory {
   readonly gaps = new IdleGaps();
@@ -21,6 +23,8 @@ export class FunctionHistory {
   readonly #serviceTime = new ServiceTime();
   #bootMs: number | undefined;
   #footprintMB: number | undefined;
+  #cpuMs = 0;
+  #cpuInvocations = 0;
 
   constructor(bounds: BackOffBounds) {
     this.backOff = new BackOff(bounds);
@@ -36,6 +40,11 @@ export class FunctionHistory {
     return this.#serviceTime.ms;
   }
 
+  /** CPU time that an invocation takes; undefined while that is not known. */
+  get cpuMs(): number | undefined {
+    return this.#cpuInvocations === 0 ? undefined : this.#cpuMs / this.#cpuInvocations;
+  }
+
   /** Memory of an instance. */
   get footprintMB(): number {
     return this.#footprintMB ?? footprintMBGuess;
@@ -47,6 +56,13 @@ export class FunctionHistory {
 
   tookServiceMs(ms: number, nowMs: number): void {
     this.#serviceTime.record(ms, nowMs);
+  }
+
+  /** @param ms of so many invocations together */
+  tookCpuMs(ms: number, invocations: number): void {
+    // Newer values count for more; each with the number of invocations that it stands for.
+    this.#cpuMs = this.#cpuMs * cpuMemory + ms;
+    this.#cpuInvocations = this.#cpuInvocations * cpuMemory + invocations;
   }
 
   tookMemoryMB(megabytes: number): void {

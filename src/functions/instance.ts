@@ -106,6 +106,7 @@ export class Instance implements CallHolder {
   #idleSinceMs = 0;
   #booted = false;
   #answered = 0;
+  #busySinceMs = 0;
   #busyMs = 0;
   #crash: MayflyError | undefined;
   #memoryMB: number | undefined;
@@ -140,6 +141,11 @@ export class Instance implements CallHolder {
   /** Invocations whose response is complete. */
   get answered(): number {
     return this.#answered;
+  }
+
+  /** Since when it has the call in hand, or had its last. */
+  get busySinceMs(): number {
+    return this.#busySinceMs;
   }
 
   /** Since when request and response of the call in hand are through, so that it will most likely be free in a moment. */
@@ -273,6 +279,7 @@ export class Instance implements CallHolder {
   run(call: Call, start: InvocationStart): void {
     if (this.#state !== "idle" && this.#state !== "free") return this.onRefused(call);
     this.#state = "busy";
+    this.#busySinceMs = this.#options.clock.now();
     this.#invocationId = call.invocation.id;
     this.#call = call;
     this.#sent = this.#done = this.#idleSaid = this.#idle = false;

@@ -9,6 +9,7 @@ import type { FunctionSpec, Manifest } from "../model.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 import type { UsageAmounts, UsageRecord, UsageStore } from "../usage/usage-store.ts";
 import type { Call } from "./call.ts";
+import type { FunctionHistory } from "./history.ts";
 
 /** Figures are handed on so often; also what a crash of the platform costs. */
 const windowMs = 1000;
@@ -42,10 +43,13 @@ export class Meter {
     this.#options = options;
   }
 
-  /** For one instance of the Function. */
-  ofInstance(manifest: Manifest, spec: FunctionSpec): InstanceMeter {
+  /** For one instance of the Function. @param history told what its invocations compute */
+  ofInstance(manifest: Manifest, spec: FunctionSpec, history: Pick<FunctionHistory, "tookCpuMs">): InstanceMeter {
     const { clock } = this.#options;
-    return new InstanceMeter(clock, spec.memoryMB / 1024, (timestampMs, amounts) => this.#record(manifest, spec, timestampMs, amounts));
+    return new InstanceMeter(clock, spec.memoryMB / 1024, (timestampMs, amounts) => {
+      if (amounts.cpuMs !== null && amounts.invocations > 0) history.tookCpuMs(amounts.cpuMs, amounts.invocations);
+      this.#record(manifest, spec, timestampMs, amounts);
+    });
   }
 
   /** A call has failed: counted here, unless an instance was given it and has counted it. */

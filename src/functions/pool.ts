@@ -12,7 +12,7 @@ import type { FunctionHistory } from "./history.ts";
 import type { Instance } from "./instance.ts";
 import { surplusKeepMs, type KeepAliveBounds } from "./keep-alive.ts";
 import type { Processors } from "./processors.ts";
-import { impatienceMs, wantsBoot, type Demand } from "./scaling.ts";
+import { impatienceMs, keepProcessorsBusy, wantsBoot, type Demand, type Work } from "./scaling.ts";
 
 export interface PoolOptions {
   readonly clock: Clock;
@@ -21,6 +21,10 @@ export interface PoolOptions {
   readonly instancesMax: number;
   readonly keepAlive: KeepAliveBounds;
   readonly freezeDelayMs: number;
+  /** An instance that is at work for longer is not waited for. */
+  readonly busyWaitMsMax: number;
+  /** Share of a processor that an instance may have. */
+  readonly cpuShare: number;
   readonly history: FunctionHistory;
   readonly processors: Pick<Processors, "count" | "saturated">;
   /** Makes an instance and starts its boot. */
@@ -37,6 +41,8 @@ export interface PoolOptions {
 
 /** From a complete response to the word that nothing is pending takes far less, unless there is `waitUntil` work. */
 const finishingMsMax = 25;
+/** When all at work turn out to wait for something, which was not to be expected, nobody waits for them for so long. */
+const distrustMs = 1000;
 /** Refusals of a queue that is full are written down so often at most. */
 const throttleLogMsMin = 10_000;
 const retryWhenThrottledS = 1;
@@ -60,6 +66,7 @@ export class Pool implements CallHolder {
   #retirement: { readonly atMs: number; readonly cancel: () => void } | undefined;
   #cancelRecheck: (() => void) | undefined;
   #lastFreeMs = Number.NEGATIVE_INFINITY;
+  #distrustsUntilMs = Number.NEGATIVE_INFINITY;
   #brisk = false;
   #throttled = 0;
   #throttleLoggedMs = Number.NEGATIVE_INFINITY;
@@ -99,7 +106,9 @@ export class Pool implements CallHolder {
   }
 
   get needsBoot(): boolean {
-    if (this.#closing || this.#waiting.length === 0 || this.#instances.size >= this.#options.instancesMax) return false;
+    // Those that wait though one is idle do so for those at work.
+    if (this.#closing || this.#waiting.length === 0 || this.#idle.length > 0) return false;
+    if (this.#instances.size >= this.#options.instancesMax) return false;
     const { backOff } = this.#history;
     if (backOff.leftMs(this.#options.clock.now()) > 0 || (backOff.onTrial && this.#boots > 0)) return false;
     return wantsBoot(this.#demand());
@@ -108,17 +117,26 @@ export class Pool implements CallHolder {
   #demand(): Demand {
     const nowMs = this.#options.clock.now();
     return {
+      ...this.#work(nowMs),
       waiting: this.#waiting.length,
       oldestWaitMs: this.#waiting.length === 0 ? 0 : nowMs - this.#waiting[0]!.waitsSinceMs,
       boots: this.#boots,
       finishing: this.#countFinishing(nowMs),
       busy: this.#instances.size - this.#boots - this.#idle.length,
-      serviceMs: this.#history.serviceMs,
       bootMs: this.#history.bootMs,
       sinceLastBootMs: nowMs - this.#lastBootMs,
-      processors: this.#options.processors.count,
       saturated: this.#options.processors.saturated,
     };
+  }
+
+  #work(nowMs: number): Work {
+    const { processors, cpuShare, busyWaitMsMax } = this.#options;
+    const { serviceMs, cpuMs } = this.#history;
+    let fresh = 0;
+    if (nowMs >= this.#distrustsUntilMs) {
+      for (const { state, busySinceMs } of this.#instances) if (state === "busy" && nowMs - busySinceMs < busyWaitMsMax) fresh++;
+    }
+    return { fresh, serviceMs, cpuMs, processors: processors.count, cpuShare };
   }
 
   // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,8 +161,9 @@ export class Pool implements CallHolder {
     const { clock, freezeDelayMs, queueMax } = this.#options;
     const nowMs = clock.now();
     this.#brisk = freezeDelayMs > 0 && nowMs - this.#lastFreeMs <= freezeDelayMs;
-    const instance = this.#idle.pop();
-    if (instance !== undefined) return this.#give(call, instance, instance.frozen ? "warm" : "hot");
+    if (this.#idle.length > 0 && (this.#waiting.length >= queueMax || !keepProcessorsBusy(this.#work(nowMs)))) {
+      return this.#rouse(call);
+    }
     const { backOff } = this.#history;
     // Nothing can become free, and nothing is booted.
     if (this.#instances.size === 0 && backOff.leftMs(nowMs) > 0) {
@@ -153,6 +172,19 @@ export class Pool implements CallHolder {
     }
     if (this.#waiting.length >= queueMax) return call.refuse(this.#throttle(call.invocation, nowMs));
     this.#wait(call, nowMs);
+  }
+
+  /** Gives it to an idle instance. Only when there is one. */
+  #rouse(call: Call): void {
+    const instance = this.#idle.pop()!;
+    this.#give(call, instance, instance.frozen ? "warm" : "hot");
+  }
+
+  /** Gives those that wait for instances at work to idle ones, when that is no longer better. */
+  #spread(): void {
+    while (this.#waiting.length > 0 && this.#idle.length > 0 && !keepProcessorsBusy(this.#work(this.#options.clock.now()))) {
+      this.#rouse(this.#waiting.shift()!);
+    }
   }
 
   #give(call: Call, instance: Instance, start: InvocationStart): void {
@@ -211,18 +243,31 @@ export class Pool implements CallHolder {
     });
   }
 
-  /** While requests wait without a boot, the reasons for that are looked at again: estimates err and pauses end. */
+  /**
+   * While requests wait without a boot, the reasons for that are looked at again: estimates err and pauses end. What has
+   * come in the meantime is read before, as the platform may have been put aside itself.
+   */
   #recheckLater(): void {
     if (this.#cancelRecheck !== undefined || this.#closing) return;
-    const { clock } = this.#options;
-    const ms = Math.max(1, Math.ceil(this.#history.backOff.leftMs(clock.now()) || impatienceMs(this.#demand())));
-    this.#cancelRecheck = clock.after(ms, () => {
-      this.#cancelRecheck = undefined;
-      if (this.#waiting.length === 0) return;
-      this.#options.onChange(this);
-      this.#recheckLater();
-    });
+    const { clock, busyWaitMsMax } = this.#options;
+    const ms = Math.ceil(
+      this.#history.backOff.leftMs(clock.now()) || (this.#idle.length > 0 ? busyWaitMsMax : impatienceMs(this.#demand())),
+    );
+    this.#cancelRecheck = clock.after(Math.max(1, ms), () => setImmediate(this.#recheck));
   }
+
+  readonly #recheck = (): void => {
+    this.#cancelRecheck = undefined;
+    if (this.#waiting.length === 0 || this.#closing) return;
+    const { clock, busyWaitMsMax, onChange } = this.#options;
+    const nowMs = clock.now();
+    if (this.#idle.length > 0) {
+      if (nowMs - this.#lastFreeMs >= busyWaitMsMax) this.#distrustsUntilMs = nowMs + distrustMs;
+      this.#spread();
+    }
+    onChange(this);
+    if (this.#waiting.length > 0) this.#recheckLater();
+  };
 
   // ── boots ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -288,6 +333,7 @@ export class Pool implements CallHolder {
         this.#cancelOverdue = undefined;
       }
     }
+    this.#spread();
     this.#noteRest();
     this.#options.onChange(this);
   }
@@ -300,7 +346,8 @@ export class Pool implements CallHolder {
     if (this.#closing || (this.#instances.size > 1 && this.#options.mustYield())) return instance.retire();
     const { clock, keepAlive, freezeDelayMs } = this.#options;
     this.#lastFreeMs = clock.now();
-    const call = this.#waiting.shift();
+    // More may be at work than keep the processors busy: it is known by now what the Function does.
+    const call = this.#waiting.length > 0 && !keepProcessorsBusy(this.#work(this.#lastFreeMs)) ? this.#waiting.shift() : undefined;
     if (call !== undefined) return this.#give(call, instance, cold ? "cold" : "hot");
     if (keepAlive.fixedMs === 0) return instance.retire();
     // Requests that follow each other closely should not pay for a thaw each.

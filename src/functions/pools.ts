@@ -14,6 +14,7 @@ import { MayflyError, messageOf } from "../errors.ts";
 import type { LogStore } from "../logs/log-store.ts";
 import type { FunctionSpec, Manifest } from "../model.ts";
 import { runtimeDirectory as guestRuntimeDirectory } from "../runtime/protocol.js";
+import { cpusOf } from "../sandbox/limits.ts";
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import type { UsageStore } from "../usage/usage-store.ts";
 import { openBundles, type Bundles } from "./bundles.ts";
@@ -262,7 +263,7 @@ export class Pools implements Functions {
     const history = this.#histories.of(key);
     let pool = this.#pools.get(key);
     if (pool === undefined) {
-      const { config, clock } = this.#options;
+      const { config, clock, sandboxes } = this.#options;
       pool = new Pool({
         clock,
         queueMax: config.queueMax,
@@ -270,6 +271,8 @@ export class Pools implements Functions {
         instancesMax: config.instancesPerFunctionMax,
         keepAlive: { fixedMs: config.instanceIdleMs, msMin: config.keepAliveMsMin, msMax: config.keepAliveMsMax },
         freezeDelayMs: config.freezeDelayMs,
+        busyWaitMsMax: config.busyWaitMsMax,
+        cpuShare: sandboxes.can.cpuLimit ? cpusOf(spec.memoryMB) : 1,
         history,
         processors: this.#processors,
         boot: (invocation) => this.#boot(invocation, history),
@@ -382,7 +385,7 @@ export class Pools implements Functions {
         loadMsMax: config.functionLoadMsMax,
         cpuLimit: sandboxes.can.cpuLimit,
         graceMs: () => (this.#leaving.size > leavingMax ? 0 : config.retireMs),
-        meter: this.#meter.ofInstance(manifest, spec),
+        meter: this.#meter.ofInstance(manifest, spec, history),
         record: this.#records.of(manifest, spec, history),
         onBusy: () => {
           value.clock = this.#evictions.now;

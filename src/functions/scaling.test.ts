@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { BackOff } from "./back-off.ts";
 import { MayflyError } from "../errors.ts";
-import { EvictionClock, priorityOf, ServiceTime, wantsBoot, type Demand } from "./scaling.ts";
+import { EvictionClock, keepProcessorsBusy, priorityOf, ServiceTime, wantsBoot, type Demand, type Work } from "./scaling.ts";
 import { share } from "./standby.ts";
 
 const demand = (more: Partial<Demand>): Demand => ({
@@ -11,6 +11,9 @@ const demand = (more: Partial<Demand>): Demand => ({
   boots: 0,
   finishing: 0,
   busy: 1,
+  fresh: 1,
+  cpuMs: undefined,
+  cpuShare: 1,
   serviceMs: 10,
   bootMs: 100,
   sinceLastBootMs: 1e9,
@@ -37,10 +40,28 @@ describe("when to boot", () => {
     ["a queue that stays, for all processors are busy", { waiting: 3, serviceMs: 5, saturated: true }, false],
     ["it waits long since all processors are busy", { serviceMs: 1, oldestWaitMs: 400, sinceLastBootMs: 1000, saturated: true }, false],
     ["it waits long though processors were busy", { serviceMs: 1, oldestWaitMs: 400, sinceLastBootMs: 3000, saturated: true }, true],
+    ["as many compute as can", { waiting: 500, serviceMs: 1, cpuMs: 1, busy: 2, fresh: 2, oldestWaitMs: 400 }, false],
+    ["as many are at work, but do not compute", { waiting: 500, serviceMs: 1, cpuMs: 0.2, busy: 2, fresh: 2, oldestWaitMs: 400 }, true],
     ["a queue that stays", { waiting: 3, serviceMs: 5 }, true],
     ["a queue that stays, after a boot", { waiting: 3, serviceMs: 5, sinceLastBootMs: 500 }, false],
   ];
   for (const [name, more, expected] of cases) it(name, () => assert.equal(wantsBoot(demand(more)), expected));
+});
+
+describe("whether those at work keep the processors busy", () => {
+  const work: Work = { fresh: 3, serviceMs: 0.5, cpuMs: 0.4, processors: 2, cpuShare: 1 };
+  const cases: readonly [string, Partial<Work>, boolean][] = [
+    ["one for each and one more", {}, true],
+    ["one for each", { fresh: 2 }, false],
+    ["nothing is known of their CPU time", { cpuMs: undefined }, false],
+    ["nothing is known of their time", { serviceMs: undefined }, false],
+    ["they mostly wait", { cpuMs: 0.2 }, false],
+    ["they take long", { serviceMs: 5, cpuMs: 5 }, false],
+    ["each may have half a processor", { cpuShare: 0.5 }, false],
+    ["each may have half a processor, and there are enough", { cpuShare: 0.5, fresh: 5 }, true],
+    ["each may have more than one", { cpuShare: 3 }, true],
+  ];
+  for (const [name, more, expected] of cases) it(name, () => assert.equal(keepProcessorsBusy({ ...work, ...more }), expected));
 });
 
 describe("what an invocation takes", () => {
@@ -59,6 +80,16 @@ describe("what an invocation takes", () => {
     assert.equal(time.ms, 2);
     for (const nowMs of [1250, 1800, 2400]) time.record(200, nowMs);
     assert.equal(time.ms, 200);
+  });
+
+  it("is what it was before a rest while the first are slow", () => {
+    const time = new ServiceTime();
+    time.record(2, 0);
+    time.record(30, 10_000);
+    assert.equal(time.ms, 2);
+    time.record(30, 10_600);
+    time.record(30, 11_200);
+    assert.equal(time.ms, 30);
   });
 });
 

@@ -15,16 +15,25 @@ export interface Demand {
   readonly finishing: number;
   /** Instances at work, finishing ones included. */
   readonly busy: number;
+  /** Of those, the ones that have not been at it for long. */
+  readonly fresh: number;
   /** How long an invocation takes; undefined until one has ended. */
   readonly serviceMs: number | undefined;
+  /** CPU time that an invocation takes; undefined while that is not known. */
+  readonly cpuMs: number | undefined;
   /** How long a boot takes. */
   readonly bootMs: number;
   readonly sinceLastBootMs: number;
   /** Of the machine. */
   readonly processors: number;
+  /** Share of one of them that an instance may have. */
+  readonly cpuShare: number;
   /** They are busy, so that another instance would take its time from those that are at work. */
   readonly saturated: boolean;
 }
+
+/** What of a demand tells whether more instances would get more done. */
+export type Work = Pick<Demand, "fresh" | "serviceMs" | "cpuMs" | "processors" | "cpuShare">;
 
 /** What a boot costs in CPU time, also one that a guest standing by makes quick: that guest is replaced. */
 const bootCostMsMin = 50;
@@ -35,6 +44,12 @@ const queueMsToleratedByFew = 1;
 const throughputBootSpacing = 10;
 /** With all processors busy what waits long waits for them; unless Functions sleep while others compute. */
 const saturatedBootSpacing = 20;
+/** Invocations that take longer share the processors more fairly than they would queue. */
+const quickMsMax = 2;
+/** What computes for less of its time waits for something else. */
+const computingShare = 0.5;
+/** Beyond one for each processor: so that one has a request at hand while another's answer is passed on. */
+const spareInstances = 1;
 /** An estimate that was so much too low was wrong: an instance may hang. */
 const impatienceFactor = 8;
 const impatienceMsMin = 10;
@@ -42,7 +57,7 @@ const impatienceMsMin = 10;
 /** Whether to boot an instance for one more of the requests that wait. */
 export function wantsBoot(demand: Demand): boolean {
   const { waiting, boots, finishing, busy, serviceMs, sinceLastBootMs, processors } = demand;
-  if (waiting <= boots + finishing) return false;
+  if (waiting <= boots + finishing || keepProcessorsBusy(demand)) return false;
   if (serviceMs === undefined || busy + boots === 0) return true;
   const expectedMs = expectedWaitMs(demand);
   const costMs = Math.max(bootCostMsMin, demand.bootMs);
@@ -52,6 +67,16 @@ export function wantsBoot(demand: Demand): boolean {
   if (demand.saturated && !few) return sinceLastBootMs >= costMs * saturatedBootSpacing && demand.oldestWaitMs >= impatienceMs(demand);
   if (demand.oldestWaitMs >= impatienceMs(demand) && sinceLastBootMs >= costMs) return true;
   return expectedMs >= (few ? queueMsToleratedByFew : queueMsTolerated) && sinceLastBootMs >= costMs * throughputBootSpacing;
+}
+
+/**
+ * Whether the instances at work are as many as the processors can run of a Function that does nothing but compute. Then a
+ * request had better wait for one of these than have another begin: that would take its time from them, and a few that go
+ * on working run optimised code from warm caches, where many that take turns do not.
+ */
+export function keepProcessorsBusy({ fresh, serviceMs, cpuMs, processors, cpuShare }: Work): boolean {
+  if (serviceMs === undefined || cpuMs === undefined || serviceMs > quickMsMax || cpuMs < serviceMs * computingShare) return false;
+  return fresh >= processors / Math.min(1, cpuShare) + spareInstances;
 }
 
 /** After which wait the first request should be looked at again. */
@@ -108,7 +133,8 @@ const windowMs = 500;
 
 /**
  * What an invocation takes when nothing hinders it: the least of the last half to whole second. With more instances at
- * work than processors each takes longer, and by a mean that would ask for still more of them.
+ * work than processors each takes longer, and by a mean that would ask for still more of them. After a rest the first ones
+ * are slow, and what was known before holds for one window more.
  */
 export class ServiceTime {
   #ms: number | undefined;
@@ -123,7 +149,7 @@ export class ServiceTime {
 
   record(ms: number, nowMs: number): void {
     if (nowMs - this.#sinceMs >= windowMs) {
-      this.#leastBefore = nowMs - this.#sinceMs < 2 * windowMs ? this.#least : Number.POSITIVE_INFINITY;
+      this.#leastBefore = nowMs - this.#sinceMs < 2 * windowMs ? this.#least : (this.#ms ?? Number.POSITIVE_INFINITY);
       this.#least = Number.POSITIVE_INFINITY;
       this.#sinceMs = nowMs;
     }

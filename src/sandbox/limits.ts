@@ -14,11 +14,14 @@ export const shmBytes = 64 * MB;
 /** Files and directories in a file system in memory of so many bytes: each takes a kilobyte that its size does not count. */
 export const memoryFilesMax = (bytes: number): number => Math.max(1024, Math.ceil(bytes / 4096));
 
+/** CPUs' worth of time that come with so much memory. */
+export const cpusOf = (memoryMB: number): number => memoryMB / memoryMBPerCpu;
+
 /** Pages of /tmp count as the guest's memory, so its size is granted on top. */
 export function cgroupLimits(spec: SandboxSpec, limits: SandboxLimits): CgroupLimits {
   return {
     memoryBytes: limits.memoryMB * MB + spec.tmpBytes,
-    cpus: limits.cpuByMemory ? limits.memoryMB / memoryMBPerCpu : null,
+    cpus: limits.cpuByMemory ? cpusOf(limits.memoryMB) : null,
     // Whoever waits for a page comes before whoever waits for a build.
     weight: spec.purpose === "build" ? buildWeight : 1,
     processesMax: spec.processesMax,
