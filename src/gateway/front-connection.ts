@@ -1,4 +1,5 @@
 /** What the front and the engines that speak its protocols ask of each other. */
+import type { Socket } from "node:net";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import type { Exchange } from "./exchange.ts";
@@ -6,6 +7,8 @@ import type { DateLine } from "./http1-response.ts";
 
 /** A client's connection, whatever it speaks. */
 export interface FrontConnection {
+  /** That it goes over; when it closes, the connection is over. */
+  readonly socket: Socket;
   /** No request is in hand, at most a part of a head. */
   readonly isSilent: boolean;
   /** When its present phase began, or last got on; milliseconds of the clock. */

@@ -91,7 +91,7 @@ class NetFront implements Front, FrontHost {
     this.date = new DateLine(clock);
     this.#connectionsMax = Math.min(config.connectionsMax, Math.max(connectionsMin, Math.floor(openFilesMax() * descriptorsShare)));
     this.answer = answer;
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
       this.#accept(socket, () => new Http1Connection(socket, this, null));
     });
     this.#tlsServer = certificates === null ? null : this.#openTls(certificates);
@@ -189,7 +189,7 @@ class NetFront implements Front, FrontHost {
     }
     const connection = open();
     this.#connections.add(connection);
-    socket.once("close", () => {
+    connection.socket.once("close", () => {
       this.#connections.delete(connection);
       if (this.#connections.size === 0) this.#emptied();
     });

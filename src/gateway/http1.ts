@@ -12,6 +12,7 @@
  * ```
  */
 import type { Socket } from "node:net";
+import { adoptSocket } from "./accepted-socket.ts";
 import { errorTable, MayflyError, type ErrorCode } from "../errors.ts";
 import { newRequestId } from "../names.ts";
 import { Exchange, type BodySink, type Channel } from "./exchange.ts";
@@ -30,6 +31,11 @@ const requestsPerTurnMax = 16;
 const copiedBytesMax = 16_384;
 /** Empty lines before a request line (RFC 9112 §2.2 asks to bear one). */
 const emptyLinesMax = 2;
+
+/** Room for a body that is copied and its head. */
+const scratchBytes = 2 * copiedBytesMax;
+/** Where responses are put together: mostly the kernel takes them at once, and the next may have the room. */
+let scratch = Buffer.allocUnsafeSlow(scratchBytes);
 
 const headEnd = Buffer.from("\r\n\r\n");
 const continueBytes = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
@@ -50,6 +56,8 @@ export class Http1Connection implements FrontConnection {
   /** Input not yet read, from `#at` on. */
   #unread: Buffer | null = null;
   #at = 0;
+  /** It is the socket's, and must be copied to be kept. */
+  #borrowed = false;
   /** Bytes of an unfinished head that have been looked at. */
   #scanned = 0;
   #emptyLines = 0;
@@ -61,20 +69,22 @@ export class Http1Connection implements FrontConnection {
 
   /** @param tls null: the connection is plain; else the server name of its handshake, if it had one */
   constructor(socket: Socket, host: FrontHost, tls: { readonly serverName: string | null } | null) {
-    this.socket = socket;
+    // What is read from a plain socket must be copied to be kept.
+    this.socket = tls === null ? adoptSocket(socket, (bytes) => this.#receive(bytes, true)) : socket;
     this.host = host;
     this.secure = tls !== null;
     this.#serverName = tls?.serverName ?? null;
-    this.#remoteAddress = (socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
+    this.#remoteAddress = (this.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
     this.#sinceMs = host.clock.now();
-    socket.on("data", (chunk: Buffer) => this.#receive(chunk));
-    socket.on("drain", () => this.#drained());
-    socket.on("end", () => this.#inputEnded());
-    socket.on("close", () => this.#closed());
+    if (tls !== null) this.socket.on("data", (chunk: Buffer) => this.#receive(chunk, false));
+    else this.socket.resume();
+    this.socket.on("drain", () => this.#drained());
+    this.socket.on("end", () => this.#inputEnded());
+    this.socket.on("close", () => this.#closed());
     // Its end follows.
-    socket.on("error", () => {});
+    this.socket.on("error", () => {});
     // Set only while the client takes nothing of what is written; Node counts any progress of the kernel's.
-    socket.on("timeout", () => socket.destroy());
+    this.socket.on("timeout", () => this.socket.destroy());
   }
 
   get isSilent(): boolean {
@@ -122,16 +132,27 @@ export class Http1Connection implements FrontConnection {
 
   // ── input ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #receive(chunk: Buffer): void {
+  /** @param borrowed the bytes are ours only until this returns */
+  #receive(chunk: Buffer, borrowed: boolean): void {
     if (this.#phase === "lingering" || this.#phase === "closed") return;
     if (this.#unread === null) {
       this.#unread = chunk;
-      this.#at = 0;
+      this.#borrowed = borrowed;
     } else {
       this.#unread = Buffer.concat([this.#unread.subarray(this.#at), chunk]);
+    }
+    this.#at = 0;
+    this.advance();
+    this.#own();
+  }
+
+  /** What is not read yet is kept. */
+  #own(): void {
+    if (this.#borrowed && this.#unread !== null) {
+      this.#unread = Buffer.from(this.#unread.subarray(this.#at));
       this.#at = 0;
     }
-    this.advance();
+    this.#borrowed = false;
   }
 
   /** Goes on as far as it can: body, end of the exchange, next head. */
@@ -245,6 +266,7 @@ export class Http1Connection implements FrontConnection {
 
   #readBody(turn: Turn): void {
     this.#sinceMs = this.host.clock.now();
+    this.#own();
     const bytes = this.#unread!;
     const end = turn.feed(bytes, this.#at);
     if (end === -1) return this.refuse("BAD_REQUEST");
@@ -276,6 +298,20 @@ export class Http1Connection implements FrontConnection {
     if (this.socket.write(chunk) || this.socket.writableLength === 0) return true;
     this.#watchStall();
     return false;
+  }
+
+  /** The same for a few pieces, in one write; the outer ones are latin1. */
+  writeCopied(before: string, chunk: Uint8Array, after: string): boolean {
+    const length = before.length + chunk.length + after.length;
+    const isScratch = length <= scratch.length && !this.secure;
+    const bytes = isScratch ? scratch.subarray(0, length) : Buffer.allocUnsafe(length);
+    bytes.write(before, 0, "latin1");
+    bytes.set(chunk, before.length);
+    if (after !== "") bytes.write(after, before.length + chunk.length, "latin1");
+    const more = this.write(bytes);
+    // The kernel has not taken all of it: it is the socket's for now.
+    if (isScratch && this.socket.writableLength > 0) scratch = Buffer.allocUnsafeSlow(scratchBytes);
+    return more;
   }
 
   /** The response in hand is written; its body may still be coming. */
@@ -587,13 +623,7 @@ class Turn implements Channel {
   /** In one write to the socket where that is cheap, in one packet where it fits. */
   #send(before: string, chunk: Uint8Array, after: string): boolean {
     if (before === "" && after === "") return this.#connection.write(chunk);
-    if (chunk.length <= copiedBytesMax) {
-      const bytes = Buffer.allocUnsafe(before.length + chunk.length + after.length);
-      bytes.write(before, 0, "latin1");
-      bytes.set(chunk, before.length);
-      if (after !== "") bytes.write(after, before.length + chunk.length, "latin1");
-      return this.#connection.write(bytes);
-    }
+    if (chunk.length <= copiedBytesMax) return this.#connection.writeCopied(before, chunk, after);
     const { socket } = this.#connection;
     socket.cork();
     socket.write(before, "latin1");

@@ -24,7 +24,7 @@ const controlFramesMs = 10_000;
 const lingerMs = 2000;
 
 export class Http2Connection implements FrontConnection {
-  readonly #socket: TLSSocket;
+  readonly socket: TLSSocket;
   readonly #session: ServerHttp2Session;
   readonly #host: FrontHost;
   readonly #streams = new Set<StreamChannel>();
@@ -35,7 +35,7 @@ export class Http2Connection implements FrontConnection {
 
   constructor(socket: TLSSocket, host: FrontHost) {
     const { config, clock } = host;
-    this.#socket = socket;
+    this.socket = socket;
     this.#host = host;
     this.#sinceMs = clock.now();
     socket.on("error", () => {});
@@ -91,7 +91,7 @@ export class Http2Connection implements FrontConnection {
 
   destroy(): void {
     this.#session.destroy();
-    this.#socket.destroy();
+    this.socket.destroy();
   }
 
   #begin(stream: ServerHttp2Stream, flags: number, rawHeaders: readonly string[]): void {
@@ -159,8 +159,8 @@ export class Http2Connection implements FrontConnection {
       headers,
       httpVersion: "2.0" as const,
       secure: true,
-      serverName: typeof this.#socket.servername === "string" ? this.#socket.servername.toLowerCase() : null,
-      remoteAddress: (this.#socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, ""),
+      serverName: typeof this.socket.servername === "string" ? this.socket.servername.toLowerCase() : null,
+      remoteAddress: (this.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, ""),
       bodyLength: ended ? 0 : length,
       expectsContinue: expectsContinue && !ended,
       upgrade: protocol ?? null,
