@@ -198,7 +198,8 @@ test("settings of vercel.json and of the file itself", async () => {
 test("config exports of a file, over which vercel.json wins; and the project's Node", async () => {
   const result = await bed.build({
     "package.json": json({ engines: { node: ">=20 <24" } }),
-    "vercel.json": json({ functions: { "api/b.*": { memory: 512, regions: ["fra1"] } } }),
+    "vercel.json": json({ regions: ["lhr1"], functions: { "api/b.*": { memory: 512, regions: ["fra1"] } } }),
+    "api/c.js": "module.exports = () => {};",
     "api/a.ts": "export const config = { maxDuration: 30, memory: 1024, regions: [\"iad1\", 'sfo1'] };\nexport default () => {};",
     "api/b.js": 'module.exports = () => {}; module.exports.config = { memory: 1024, maxDuration: 30, regions: ["iad1"] };',
   });
@@ -208,6 +209,7 @@ test("config exports of a file, over which vercel.json wins; and the project's N
   };
   assert.deepEqual(settingsOf("api/a"), { memoryMB: 1024, maxDurationS: 30, regions: ["iad1", "sfo1"], runtime: "nodejs22.x" });
   assert.deepEqual(settingsOf("api/b"), { memoryMB: 512, maxDurationS: 30, regions: ["fra1"], runtime: "nodejs22.x" });
+  assert.deepEqual(settingsOf("api/c").regions, ["lhr1"]);
   await refused(
     { "package.json": json({ engines: { node: "12.x" } }), "api/a.js": "" },
     "BUILD_FAILED",

@@ -148,7 +148,7 @@ export async function runBuild(request: BuildRequest): Promise<Build> {
       ...site,
       routes,
       outputs: { ...plan.outputs, ...outputs },
-      functions,
+      functions: inRegions(functions, plan.regions),
     };
     const ending = opened.move();
     return { result, entrypoints, record, [Symbol.asyncDispose]: () => ending.disposeAsync() };
@@ -158,6 +158,15 @@ export async function runBuild(request: BuildRequest): Promise<Build> {
       throw new MayflyError(error.code, lines.mask(error.message));
     throw error;
   }
+}
+
+/** Edge Functions run wherever they are asked, unless they say it themselves. */
+function inRegions(functions: BuildResult["functions"], regions: readonly string[]): BuildResult["functions"] {
+  if (regions.length === 0) return functions;
+  const placed = Object.entries(functions).map(([id, spec]) => {
+    return [id, spec.regions.length > 0 || spec.runtime === "edge" ? spec : { ...spec, regions }] as const;
+  });
+  return Object.fromEntries(placed);
 }
 
 interface BuiltParts extends Pick<Build, "entrypoints" | "record"> {

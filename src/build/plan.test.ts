@@ -268,12 +268,18 @@ test("every key that Vercel knows is taken; what has no effect is said", async (
       crons: [{ path: "/a", schedule: "0 0 * * *" }],
     }),
   });
-  for (const key of ["fluid", "bunVersion", "regions", "env", "build", "functionFailoverRegions"]) {
+  for (const key of ["fluid", "bunVersion", "functionFailoverRegions"]) {
     assert.ok(plan.warnings.includes(`vercel.json: "${key}" has no effect here.`), key);
   }
   for (const key of ["services", "experimentalServices", "proxy"]) {
     await assert.rejects(bed.plan({ a: "", "vercel.json": json({ [key]: {} }) }), { code: "BUILD_OUTPUT_UNSUPPORTED" });
   }
+});
+
+test("env, build.env and regions of vercel.json", async () => {
+  const said = { env: { A: "1" }, build: { env: { B: "2" } }, regions: ["fra1"] };
+  const { env, buildEnv, regions } = await bed.plan({ "index.html": "", "vercel.json": json(said) });
+  assert.deepEqual({ env, build: { env: buildEnv }, regions }, said);
 });
 
 const refusals: readonly (readonly [name: string, files: Files, code: string, message: RegExp])[] = [
@@ -284,6 +290,18 @@ const refusals: readonly (readonly [name: string, files: Files, code: string, me
     { "vercel.json": json({ redirects: [{ destination: "/" }] }), a: "" },
     "INVALID_VERCEL_JSON",
     /"redirects\[0\]\.source"/,
+  ],
+  [
+    "an environment of numbers",
+    { "vercel.json": json({ env: { A: 1 } }), a: "" },
+    "INVALID_VERCEL_JSON",
+    /"env" must be an object of strings/,
+  ],
+  [
+    "a secret of old",
+    { "vercel.json": json({ build: { env: { DB: "@db-url" } } }), a: "" },
+    "INVALID_VERCEL_JSON",
+    /"build\.env\.DB" names the secret "@db-url".*mayfly env add DB/,
   ],
   [
     "a source that is no pattern",

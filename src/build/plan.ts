@@ -51,6 +51,11 @@ export interface Plan {
   readonly caseSensitive: boolean;
   /** What vercel.json says of the site; a job's output has it already. */
   readonly site: SiteSettings;
+  /** What the configuration says of the environment of Functions and of the build; it is no secret. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly buildEnv: Readonly<Record<string, string>>;
+  /** Where Functions run that do not say it themselves; empty: anywhere. */
+  readonly regions: readonly string[];
   /** For the build's log. */
   readonly warnings: readonly string[];
 }
@@ -78,7 +83,8 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
   const { rootDirectory } = project;
   const vercelJson = request.prebuilt ? noVercelJson : await readConfiguration(project, request.configuration);
   const ignoreCommand = { ...request.settings, ...vercelJson.settings }.commandForIgnoringBuildStep ?? null;
-  const base = { rootDirectory, caseSensitive: vercelJson.caseSensitive, site: vercelJson.site, ignoreCommand };
+  const { caseSensitive, site, env, buildEnv, regions } = vercelJson;
+  const base = { rootDirectory, caseSensitive, site, env, buildEnv, regions, ignoreCommand };
   if (request.prebuilt) {
     if (!project.has(`${outputRoot}/config.json`)) {
       throw new MayflyError("BUILD_OUTPUT_INVALID", `There is no ${outputRoot}/config.json: run the build before a prebuilt deployment.`);

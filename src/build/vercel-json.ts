@@ -8,7 +8,7 @@ import type { ProjectSettings, Route } from "../model.ts";
 import type { SiteSettings } from "./builder.ts";
 import { whyNoGlob } from "./glob.ts";
 import { checkSite } from "./output-config.ts";
-import { isObject, isStrings, type Json } from "./shape.ts";
+import { isObject, isStringRecord, isStrings, type Json } from "./shape.ts";
 import { refuseUnknownKeys } from "./vercel-keys.ts";
 
 /** Largest vercel.json in bytes. */
@@ -42,6 +42,11 @@ export interface VercelJson {
   readonly cleanUrls: boolean | undefined;
   readonly trailingSlash: boolean | undefined;
   readonly routes: readonly Route[];
+  /** Environment of the Functions (`env`) and of the build (`build.env`). */
+  readonly env: Readonly<Record<string, string>>;
+  readonly buildEnv: Readonly<Record<string, string>>;
+  /** Where Functions run that do not say it themselves. */
+  readonly regions: readonly string[];
   readonly site: SiteSettings;
   /** Route patterns of the whole deployment match case-sensitively. */
   readonly caseSensitive: boolean;
@@ -51,9 +56,6 @@ export interface VercelJson {
 const settingKeys = ["framework", "buildCommand", "installCommand", "outputDirectory"] as const;
 /** Known, and of no effect here: said once in the build's log. */
 const withoutEffect = [
-  "regions",
-  "env",
-  "build",
   "fluid",
   "bunVersion",
   "bulkRedirectsPath",
@@ -73,6 +75,9 @@ export const noVercelJson: VercelJson = {
   cleanUrls: undefined,
   trailingSlash: undefined,
   routes: [],
+  env: {},
+  buildEnv: {},
+  regions: [],
   site: {},
   caseSensitive: false,
   warnings: [],
@@ -101,6 +106,9 @@ export async function checkVercelJson(value: unknown): Promise<VercelJson> {
     cleanUrls,
     trailingSlash,
     routes: transformRoutes(value),
+    env: parseEnv("env", value["env"]),
+    buildEnv: parseEnv("build.env", isObject(value["build"]) ? value["build"]["env"] : undefined),
+    regions: parseRegions(value["regions"]),
     site: parseSite(value),
     caseSensitive: ["cleanUrls", "headers", "redirects", "rewrites", "trailingSlash"].some((key) => value[key] !== undefined),
     warnings,
@@ -118,6 +126,23 @@ function parseSettings(value: Json): Partial<ProjectSettings> {
   const ignore = value["ignoreCommand"];
   if (ignore !== undefined && ignore !== null && typeof ignore !== "string") throw invalid(': "ignoreCommand" must be a string or null');
   return ignore === undefined ? settings : { ...settings, commandForIgnoringBuildStep: ignore };
+}
+
+/** @param key as people write it: `build.env` */
+function parseEnv(key: string, env: unknown): Readonly<Record<string, string>> {
+  if (env === undefined) return {};
+  if (!isStringRecord(env)) throw invalid(`: "${key}" must be an object of strings`);
+  for (const [name, variable] of Object.entries(env)) {
+    if (!/^@[\w-]+$/.test(variable)) continue;
+    throw invalid(`: "${key}.${name}" names the secret "${variable}"; here secrets are variables of the project: mayfly env add ${name}`);
+  }
+  return env;
+}
+
+function parseRegions(regions: unknown): readonly string[] {
+  if (regions === undefined) return [];
+  if (!isStrings(regions)) throw invalid(': "regions" must be an array of strings');
+  return regions;
 }
 
 function parseSite(value: Json): SiteSettings {

@@ -28,6 +28,7 @@ import type { Store } from "../store/store.ts";
 import type { UsageStore } from "../usage/usage-store.ts";
 import { hostsOf } from "./alias.ts";
 import { lanesToRead, laneToWrite } from "./build-lane.ts";
+import { checkEnv } from "./environment.ts";
 import type { DeploymentNews } from "./news.ts";
 
 /** What the control plane's work needs; platform.ts makes it. */
@@ -64,8 +65,9 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
     await using output = context.blobs.batch();
     const source = await openSource(context, deployment, output, signal);
     const plan = await planSource(source, deployment.request);
+    const env = addEnvironment(context, deployment, plan);
     await using build = await buildStep(context, deployment, plan, source);
-    const manifestDigest = await storeStep(output, deployment, build.result);
+    const manifestDigest = await storeStep(output, deployment, env, build.result);
     const summary = await summarize(context, output, build, begin);
     await output.commit();
     if (await readyStep(context, deployment, manifestDigest, summary)) await leaveStep(context, deployment, build);
@@ -112,7 +114,15 @@ async function openSource(context: DeployContext, deployment: Deployment, output
   };
 }
 
-async function buildStep(context: DeployContext, deployment: Deployment, plan: Plan, source: SourceRequest): Promise<Build> {
+/** The environment of the Functions: what the configuration says, unless project or create call say otherwise. */
+function addEnvironment({ seal, config }: DeployContext, { id, request }: Deployment, plan: Plan): Deployment["request"]["env"] {
+  for (const env of [plan.env, plan.buildEnv]) checkEnv(env, config.envBytesMax);
+  const added = Object.entries(plan.env).map(([name, value]) => [name, seal.close(value, envPlace(id, name))]);
+  return { ...Object.fromEntries(added), ...request.env };
+}
+
+async function buildStep(context: DeployContext, deployment: Deployment, plan: Plan, opened: SourceRequest): Promise<Build> {
+  const source = { ...opened, buildEnv: { ...plan.buildEnv, ...opened.buildEnv } };
   const { toolchains, compileCache, standby, seal } = context;
   const { force } = deployment.request;
   if (plan.ignoreCommand !== null && deployment.git !== null && !force) {
@@ -146,7 +156,7 @@ async function readEarlier({ store, blobs }: DeployContext, deployment: Deployme
   return null;
 }
 
-async function storeStep(output: BlobTarget, deployment: Deployment, result: BuildResult): Promise<Digest> {
+async function storeStep(output: BlobTarget, deployment: Deployment, env: Manifest["env"], result: BuildResult): Promise<Digest> {
   const { framework: _, ...parts } = result;
   const manifest: Manifest = {
     version: 1,
@@ -158,7 +168,7 @@ async function storeStep(output: BlobTarget, deployment: Deployment, result: Bui
     target: deployment.target,
     createdAt: deployment.createdAt,
     ...parts,
-    env: deployment.request.env,
+    env,
     ...(deployment.request.systemEnv === undefined ? {} : { systemEnv: deployment.request.systemEnv }),
     ...(deployment.request.settings.directoryListing ? { directoryListing: true } : {}),
   };

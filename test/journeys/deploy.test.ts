@@ -102,6 +102,18 @@ describe("a directory becomes a site", () => {
     assert.ok(!seen.includes("correct horse"), seen);
   });
 
+  it("takes environment and regions from the configuration, unless the deployment brings its own", async () => {
+    const config = `export default { env: { A: "file", B: "file" }, build: { env: { WORD: "built" } }, regions: ["dev1"] };`;
+    const directory = projectDirectory({
+      "vercel.mjs": config,
+      "api/a.js": "module.exports = (req, res) => res.end([process.env.A, process.env.B, require('../word.json')].join());",
+      "package.json": JSON.stringify({ scripts: { build: `mkdir -p public && echo '"'$WORD'"' > word.json` } }),
+    });
+    const url = await mayfly.deploy(directory, "--name", "configured", "--env", "B=call");
+    assert.equal((await mayfly.fetch(`${url}/api/a`)).text, "file,call,built");
+    assert.equal((await mayfly.fetch(`${url}/vercel.mjs`)).status, 404);
+  });
+
   it("deploys what a build writes to .vercel/output, and what --prebuilt brings", async () => {
     const config = JSON.stringify({
       version: 3,
