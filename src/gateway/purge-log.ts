@@ -1,10 +1,11 @@
 /**
  * What this gateway must no longer give, as the store says it. Read again whenever the store's revision has moved, which a
  * request asks before it is given a kept answer; so a purge that the API has acknowledged counts for every later request.
- * When the database does not answer, what is known counts on.
+ * When the database does not answer, what is known counts on. Invariant: what is held is bounded, as it is in the store; a
+ * project that purges without end has more of its own purged, and nobody else.
  */
 import type { TimestampMs } from "../model.ts";
-import { addPurges, everyProject, listPurges, type Purge, type PurgeMode, type StoredPurge } from "../store/purges.ts";
+import { addPurges, everyProject, listPurges, purgesMax, type Purge, type PurgeMode, type StoredPurge } from "../store/purges.ts";
 import { PurgeTellings } from "./purge-tellings.ts";
 import type { Store } from "../store/store.ts";
 import type { StoreRevision } from "./revision.ts";
@@ -43,8 +44,9 @@ class StoredPurgeLog implements PurgeLog {
   #readRevision: number | null = null;
   #serial = 0;
   #refreshing: Promise<void> | null = null;
-  /** Scope → the latest time up to which answers are purged. */
-  readonly #times: Readonly<Record<PurgeMode, Map<string, TimestampMs>>> = { delete: new Map(), invalidate: new Map() };
+  readonly #projects = new Map<string, ProjectPurges>();
+  /** Narrower scopes of all projects. */
+  #scopes = 0;
   readonly #tellings = new PurgeTellings();
 
   constructor(store: Store, revision: StoreRevision) {
@@ -82,29 +84,59 @@ class StoredPurgeLog implements PurgeLog {
 
   #add({ serial, projectId, deploymentId, tag, mode, createdAt }: StoredPurge): void {
     this.#serial = Math.max(this.#serial, serial);
-    const scope = projectId === everyProject ? everyProject : scopeOf(deploymentId ?? projectId, tag);
-    const times = this.#times[mode];
-    times.set(scope, Math.max(times.get(scope) ?? 0, createdAt));
     this.#tellings.add({ projectId, deploymentId, tag, mode, createdAt });
+    let purges = this.#projects.get(projectId);
+    if (purges === undefined) this.#projects.set(projectId, (purges = { whole: { delete: -1, invalidate: -1 }, scopes: new Map() }));
+    if (deploymentId === null && tag === null) {
+      purges.whole[mode] = Math.max(purges.whole[mode], createdAt);
+      return;
+    }
+    const scope = scopeOf(mode, deploymentId ?? projectId, tag);
+    const until = Math.max(purges.scopes.get(scope) ?? 0, createdAt);
+    this.#scopes -= Number(purges.scopes.delete(scope));
+    purges.scopes.set(scope, until);
+    if (++this.#scopes > purgesMax) this.#fold();
   }
 
   told(projectId: string, deploymentId: string): string | null {
     return this.#tellings.of(projectId, deploymentId);
   }
 
+  /** As the store does: the older half of the project that has most purges all of it that is older. */
+  #fold(): void {
+    const loudest = [...this.#projects.values()].reduce((most, each) => (each.scopes.size > most.scopes.size ? each : most));
+    const { whole, scopes } = loudest;
+    let left = Math.ceil(scopes.size / 2);
+    for (const [scope, until] of scopes) {
+      if (left-- === 0) return;
+      scopes.delete(scope);
+      this.#scopes--;
+      whole.delete = Math.max(whole.delete, until);
+    }
+  }
+
   verdict({ projectId, deploymentId, tags, madeAt }: PurgeScope): PurgeMode | null {
+    const purges = this.#projects.get(projectId);
     for (const mode of ["delete", "invalidate"] as const) {
-      const times = this.#times[mode];
-      if (times.size === 0) continue;
-      const isPurged = (scope: string): boolean => (times.get(scope) ?? -1) >= madeAt;
-      if (isPurged(everyProject) || isPurged(scopeOf(projectId, null)) || isPurged(scopeOf(deploymentId, null))) return mode;
-      if (tags.some((tag) => isPurged(scopeOf(projectId, tag)) || isPurged(scopeOf(deploymentId, tag)))) return mode;
+      if ((this.#projects.get(everyProject)?.whole[mode] ?? -1) >= madeAt) return mode;
+      if (purges === undefined) continue;
+      if (purges.whole[mode] >= madeAt) return mode;
+      const isPurged = (id: string, tag: string | null): boolean => (purges.scopes.get(scopeOf(mode, id, tag)) ?? -1) >= madeAt;
+      if (purges.scopes.size === 0) continue;
+      if (isPurged(deploymentId, null) || tags.some((tag) => isPurged(projectId, tag) || isPurged(deploymentId, tag))) return mode;
     }
     return null;
   }
 }
 
-/** Ids have no spaces, so no tag can be taken for another project's. */
-function scopeOf(id: string, tag: string | null): string {
-  return tag === null ? id : `${id} ${tag}`;
+/** Of one project: the latest times up to which answers are purged; -1: none are. */
+interface ProjectPurges {
+  readonly whole: Record<PurgeMode, TimestampMs>;
+  /** By narrower scope, the one purged longest ago first. */
+  readonly scopes: Map<string, TimestampMs>;
+}
+
+/** Ids have no spaces, so no tag can be taken for a part of another. */
+function scopeOf(mode: PurgeMode, id: string, tag: string | null): string {
+  return tag === null ? `${mode} ${id}` : `${mode} ${id} ${tag}`;
 }

@@ -1,7 +1,8 @@
 /**
  * Purges of the edge cache. A purge is a row, so it reaches every gateway on this store: each asks `store.revision()`
- * before it gives a kept answer, and reads the rows that are new. Rows beyond the newest few are folded into one that
- * purges everything older, so the table stays small and nothing purged comes back.
+ * before it gives a kept answer, and reads the rows that are new. When they are too many, the older ones of the project that
+ * has most are folded into one that purges all of it that is older: so the table stays small, nothing purged comes back, and
+ * who purges without end does it to nobody else.
  */
 import { sql } from "kysely";
 import type { TimestampMs } from "../model.ts";
@@ -26,9 +27,9 @@ export interface StoredPurge extends Purge {
   readonly createdAt: TimestampMs;
 }
 
-/** The newest rows that are kept apart. */
+/** More are folded: here, and where a gateway holds them. */
 export const purgesMax = 10_000;
-/** Project of the row that stands for all that were folded. */
+/** Project of a row that older versions have folded those of all projects into. */
 export const everyProject = "*";
 
 /** Resolves when every gateway that is asked from now on obeys. */
@@ -47,35 +48,40 @@ export async function addPurges(store: Store, purges: readonly Purge[], now: Tim
       store.db,
     );
   }
-  await fold(store);
+  while (await fold(store));
 }
 
 const rowsAtOnce = 100;
 
-/** Makes one row of all but the newest ones. */
-async function fold(store: Store): Promise<void> {
-  const { serial } = await store.db
+/** Makes one row of the older half of the project that has most; false: there are not too many. */
+async function fold(store: Store): Promise<boolean> {
+  const count = store.db.fn.countAll<number>().as("rows");
+  const { rows } = await store.db.selectFrom("cache_purges").select(count).executeTakeFirstOrThrow();
+  if (rows <= purgesMax) return false;
+  const loudest = await store.db
     .selectFrom("cache_purges")
-    .select(({ fn }) => fn.max("serial").as("serial"))
+    .select(["project_id", count])
+    .groupBy("project_id")
+    .orderBy("rows", "desc")
+    .limit(1)
     .executeTakeFirstOrThrow();
-  const oldest = Number(serial ?? 0) - purgesMax + 1;
-  const folded = await store.db
-    .selectFrom("cache_purges")
-    .select([sql<number | null>`max(created_at)`.as("created_at"), sql<number>`count(*)`.as("n")])
-    .where("serial", "<", oldest)
-    .executeTakeFirstOrThrow();
-  if (Number(folded.n) < 2) return;
+  const ofProject = store.db.selectFrom("cache_purges").where("project_id", "=", loudest.project_id);
+  const middle = Math.floor(loudest.rows / 2);
+  const keeper = await ofProject.select("serial").orderBy("serial").offset(middle).limit(1).executeTakeFirst();
+  if (keeper === undefined || loudest.rows < 2) return false;
   // First the row that stands for them, then they go: cut off between the two, nothing that was purged comes back.
-  const keeper = { project_id: everyProject, deployment_id: null, tag: null, mode: "delete", created_at: Number(folded.created_at) };
   await store.db
     .updateTable("cache_purges")
-    .set(keeper)
-    .where("serial", "=", oldest - 1)
+    .set({
+      deployment_id: null,
+      tag: null,
+      mode: "delete",
+      created_at: ofProject.select(({ fn }) => fn.max("created_at").as("latest")).where("serial", "<=", keeper.serial),
+    })
+    .where("serial", "=", keeper.serial)
     .execute();
-  await store.db
-    .deleteFrom("cache_purges")
-    .where("serial", "<", oldest - 1)
-    .execute();
+  await store.db.deleteFrom("cache_purges").where("project_id", "=", loudest.project_id).where("serial", "<", keeper.serial).execute();
+  return true;
 }
 
 /** Rows after `serial`, in order. */
