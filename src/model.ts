@@ -39,7 +39,12 @@ export interface ProjectSettings {
   readonly commandForIgnoringBuildStep: string | null;
   /** Directories without an index are listed. */
   readonly directoryListing: boolean;
+  /** Whether pages of Next.js share Functions or have one each; null: they share. */
+  readonly nextFunctions: NextFunctions | null;
 }
+
+export const nextFunctions = ["shared", "separate"] as const;
+export type NextFunctions = (typeof nextFunctions)[number];
 
 /** Of a project that decides nothing itself. */
 export const noSettings: ProjectSettings = {
@@ -52,6 +57,7 @@ export const noSettings: ProjectSettings = {
   devCommand: null,
   commandForIgnoringBuildStep: null,
   directoryListing: false,
+  nextFunctions: null,
 };
 
 /** Which deployments of a project may go. What an alias points to never goes, nor the newest that was production. */

@@ -1,5 +1,5 @@
 /** Project settings in a body: of a project, or of one deployment. */
-import { noSettings, type ProjectSettings } from "../model.ts";
+import { nextFunctions, noSettings, type ProjectSettings } from "../model.ts";
 import { boolean, optional, string, type JsonObject } from "./schema.ts";
 
 export const settingsSchema = {
@@ -12,6 +12,7 @@ export const settingsSchema = {
   nodeVersion: optional(string),
   commandForIgnoringBuildStep: optional(string),
   directoryListing: boolean,
+  nextFunctions: { type: ["string", "null"], enum: [...nextFunctions, null] },
 };
 
 /** The settings a checked body names; those it leaves out are not in the result. */

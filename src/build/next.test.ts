@@ -28,7 +28,7 @@ test("examples/next-date: pages and static/ are files, api/ is a Function", { sk
 test("a Next.js server page and its API route are Functions within the limits", { skip, timeout: 180_000 }, async () => {
   await using bed = await openTestbed();
   const example = await bed.example("next-date");
-  const result = await bed.build({
+  const files = {
     "package.json": example["package.json"]!,
     "package-lock.json": example["package-lock.json"]!,
     "pages/index.js":
@@ -36,7 +36,8 @@ test("a Next.js server page and its API route are Functions within the limits", 
     "pages/isr.js": "export const getStaticProps = () => ({ props: {}, revalidate: 10 });\nexport default () => <p>isr</p>;\n",
     "pages/forever.js": "export const getStaticProps = () => ({ props: {} });\nexport default () => <p>forever</p>;\n",
     "pages/api/hi.js": "export default (req, res) => res.end('hi');\n",
-  });
+  };
+  const result = await bed.build(files, { settings: { nextFunctions: "separate" } });
   const kinds = Object.fromEntries(["index", "isr", "forever", "api/hi"].map((path) => [path, result.outputs[path]?.kind]));
   assert.deepEqual(kinds, { index: "function", isr: "prerender", forever: "prerender", "api/hi": "function" });
   for (const spec of Object.values(result.functions)) {
@@ -44,6 +45,15 @@ test("a Next.js server page and its API route are Functions within the limits", 
     assert.equal(spec.handler, "___next_launcher.cjs");
     assert.ok(Object.keys(await bed.bundle(spec)).includes(packPath), `${spec.name} has a module pack`);
   }
+  const functionOf = (path: string): string => {
+    const output = result.outputs[path];
+    return output !== undefined && "functionId" in output ? (result.functions[output.functionId]?.name ?? "") : "";
+  };
+  assert.deepEqual(
+    ["index", "isr", "forever", "api/hi"].map(functionOf),
+    ["index", "isr", "forever", "api/hi"],
+    "as the project's setting says",
+  );
 });
 
 test("pages share Functions up to the limit of one, or have one each, as the project says", () => {

@@ -19,7 +19,7 @@ import type { BuildContext, StepResult } from "./step.ts";
 /** Next.js loads a page's module at its first request; `next build` itself has loaded it to look at its exports. */
 const nextPage = /(?:^|\/)server\/(?:pages|app)\/.+\.js$/;
 
-/** Of the project's build environment: `shared`, or `separate`, which makes each page a Function (docs/decisions/014-next-functions.md). */
+/** Of the build environment, over the project's setting `nextFunctions` (docs/decisions/014-next-functions.md). */
 const groupingVariable = "MAYFLY_NEXT_FUNCTIONS";
 const nextReserveBytes = 25 * 1024 * 1024;
 /** What it adds to the pages and their traced files. */
@@ -59,7 +59,7 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
   if (isFetched) await restoreBuilderCache(step, context);
   const files = await glob("**", { cwd: work, ignore: ["**/node_modules/**", "**/.git/**", "**/.next/**", "**/.vercel/**"] });
   // How much `@vercel/next` puts into one Function: it keeps its reserve free below this.
-  const groupBytesMax = nextGroupBytesMax(process.env[groupingVariable] ?? "shared", job.bundleBytesMax);
+  const groupBytesMax = nextGroupBytesMax(process.env[groupingVariable] ?? settings.nextFunctions ?? "shared", job.bundleBytesMax);
   process.env["MAX_UNCOMPRESSED_LAMBDA_SIZE"] = String(nextReserveBytes + groupBytesMax);
   const options = {
     files,

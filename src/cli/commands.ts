@@ -41,6 +41,11 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: "Tie a directory to a project.",
     load: async () => (await import("./commands/link.ts")).link,
   },
+  settings: {
+    section: deploying,
+    summary: "Show or change a project's settings.",
+    load: async () => (await import("./commands/settings.ts")).settings,
+  },
   ls: { section: looking, summary: "List deployments.", load: async () => (await import("./commands/ls.ts")).ls },
   inspect: {
     section: looking,
