@@ -1,4 +1,7 @@
 /** Whether a commit concerns a project at all: one repository may hold many. */
+import { posix } from "node:path";
+import { documents, parseDocument } from "../build/configuration.ts";
+import { whyNoGlob } from "../build/glob.ts";
 import { MayflyError } from "../errors.ts";
 import { readCommitFile } from "./commit-tree.ts";
 import { runGit } from "./git-command.ts";
@@ -40,13 +43,24 @@ export async function unaffected(mirror: Mirror, before: string, after: string, 
   return !changed.some((path) => sharedFiles.includes(path) || directories.some((directory) => isBelow(path, directory)));
 }
 
-/** `git: { deploymentEnabled }` of vercel.json: false, or an object of branches. */
+/**
+ * `git: { deploymentEnabled }` of the configuration, unless that is a program: false, or an object of globs of branches. Of
+ * several that match a branch one that says true wins, as with Vercel.
+ */
 export async function deploymentDisabled(mirror: Mirror, sha: string, root: string | null, branch: string): Promise<boolean> {
-  const file = await readCommitFile(mirror, sha, root === null || root === "" ? "vercel.json" : `${clean(root)}/vercel.json`, fileBytesMax);
-  const enabled = (parse(file)?.["git"] as { deploymentEnabled?: unknown } | undefined)?.deploymentEnabled;
-  if (typeof enabled === "object" && enabled !== null) return (enabled as Record<string, unknown>)[branch] === false;
-  return enabled === false;
+  const directory = root === null || root === "" ? "" : `${clean(root)}/`;
+  for (const name of documents) {
+    const file = await readCommitFile(mirror, sha, directory + name, fileBytesMax);
+    const enabled = (parse(file, name)?.["git"] as { deploymentEnabled?: unknown } | undefined)?.deploymentEnabled;
+    if (enabled === false) return true;
+    if (typeof enabled !== "object" || enabled === null) continue;
+    const said = Object.entries(enabled).flatMap(([glob, is]: [string, unknown]) => (isMatch(branch, glob) ? [is] : []));
+    return said.includes(false) && !said.includes(true);
+  }
+  return false;
 }
+
+const isMatch = (branch: string, glob: string): boolean => branch === glob || (whyNoGlob(glob) === null && posix.matchesGlob(branch, glob));
 
 async function changedPaths(mirror: Mirror, before: string, after: string): Promise<string[] | null> {
   try {
@@ -95,10 +109,10 @@ async function neededDirectories(mirror: Mirror, sha: string, root: string): Pro
 const clean = (root: string): string => root.replace(/^(?:\.?\/)+/, "").replace(/\/+$/, "");
 const isBelow = (path: string, directory: string): boolean => directory === "" || path === directory || path.startsWith(`${directory}/`);
 
-function parse(file: Buffer | null): Record<string, unknown> | null {
+function parse(file: Buffer | null, name = "package.json"): Record<string, unknown> | null {
   if (file === null) return null;
   try {
-    const value: unknown = JSON.parse(file.toString("utf8"));
+    const value = parseDocument(name, file.toString("utf8"));
     return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
   } catch {
     return null; // the build says what is wrong with it

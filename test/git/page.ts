@@ -58,7 +58,7 @@ request gets one comment with a row for each project, which is kept up to date.
 - In a monorepo each project has its root directory. A commit that changes nothing below it, nor in packages of the repository
   that it depends on, nor in the repository's lock file and its like, is skipped.
 - \`[skip ci]\`, \`[ci skip]\`, \`[no ci]\`, \`[skip deploy]\` or \`[skip vercel]\` in the message skips a commit; so does
-  \`git.deploymentEnabled\` of vercel.json.
+  \`git.deploymentEnabled\` of vercel.json or vercel.toml, by branch or glob.
 - \`ignoreCommand\` of vercel.json runs in a sandbox like a build's, with the source and the build's environment but without
   \`.git\`: exit code 0 skips the commit, any other builds it.
 - A deleted branch loses its alias at once, its deployments when retention says so.

@@ -143,7 +143,9 @@ describe("what comes of an event", () => {
   });
 
   event("a branch that vercel.json turns off", async (scene) => {
-    const config = JSON.stringify({ git: { deploymentEnabled: { quiet: false } } });
+    const config = JSON.stringify({ git: { deploymentEnabled: { "qui*": false, "*-please": true } } });
+    const shown = await scene.push("quite-please", { "index.html": "shown", "vercel.json": config });
+    await scene.ready(shown);
     await scene.push("quiet", { "index.html": "quiet", "vercel.json": config });
     return scene.result();
   });
