@@ -690,6 +690,15 @@ export const knobs = {
     max: 600_000,
     doc: "Longest run of the program that configures a project (vercel.ts).",
   },
+  planTimeoutMs: {
+    type: "number",
+    default: 60_000,
+    unit: "ms",
+    min: 100,
+    max: 3_600_000,
+    doc: "Longest time in which it is found out what there is to build in a large project.",
+  },
+  planMemoryMB: { type: "number", default: 512, unit: "MB", min: 64, max: 16_384, doc: "Memory of the process that does." },
   buildMemoryMB: { type: "number", default: 3008, unit: "MB", min: 512, max: 65_536, doc: "Memory of a build." },
   buildStandby: {
     type: "number",

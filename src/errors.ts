@@ -92,6 +92,7 @@ const rows = {
   BUILD_FAILED: { status: 400, sentence: "The build failed. Its log has the reason." },
   BUILD_SKIPPED: { status: 400, sentence: "The project's ignored build step says that there is nothing to build." },
   BUILD_TIMEOUT: { status: 400, sentence: "The build took longer than it may." },
+  BUILD_PLAN_TIMEOUT: { status: 400, sentence: "Finding out what there is to build took longer than it may." },
   BUILD_OUT_OF_MEMORY: { status: 400, sentence: "The build needed more memory than it may have." },
   BUILD_OUT_OF_DISK: { status: 400, sentence: "The build needed more disk than it may have." },
   BUILD_INTERRUPTED: { status: 400, sentence: "The platform ended during the build, too often to begin it again." },

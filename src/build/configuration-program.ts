@@ -7,20 +7,21 @@ import { MayflyError } from "../errors.ts";
 import { mayflyMounts } from "./build-sandbox.ts";
 import { guestPaths } from "./builder.ts";
 import type { ConfigurationReport } from "./configuration-worker.ts";
-import { configurationProgram, planBuild, type Plan, type PlanRequest } from "./plan.ts";
+import { configurationProgram, type Plan, type PlanRequest } from "./plan.ts";
+import { makePlan } from "./planner.ts";
 import { isObject, isString } from "./shape.ts";
 import { runSourceCommand, type SourceRequest } from "./source-command.ts";
 import { vercelJsonBytesMax } from "./vercel-json.ts";
 
 /**
- * @throws MayflyError as {@link planBuild} does; INVALID_VERCEL_JSON also with the program's own error; BUILD_TIMEOUT,
+ * @throws MayflyError as {@link makePlan} does; INVALID_VERCEL_JSON also with the program's own error; BUILD_TIMEOUT,
  * BUILD_OUT_OF_DISK, sandbox_unavailable, disk_full, canceled
  */
 export async function planSource(source: SourceRequest, asked: Pick<PlanRequest, "settings" | "prebuilt">): Promise<Plan> {
   const { tree, blobs, deployment } = source;
   const request = { ...asked, tree, readFile: (path: string) => blobs.read(tree[path]!.digest), target: deployment.target };
   const program = configurationProgram(request);
-  return planBuild(program === null ? request : { ...request, configuration: await run(source, program) });
+  return makePlan(program === null ? request : { ...request, configuration: await run(source, program) }, source);
 }
 
 /** What the program at a path of the tree says: any JSON value, not checked. */

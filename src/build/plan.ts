@@ -322,8 +322,19 @@ async function detectAnew(files: string[], packageJson: PackageJson | null, opti
   return { builders, routes: routes as readonly Route[], warnings: result.warnings.map((warning) => warning.message) };
 }
 
-/** Some seconds of the control plane's time: 1,500 files in `api/`. */
-const comparisonsMax = 2_250_000;
+/** Some tens of seconds: 5,000 files in `api/`. */
+const comparisonsMax = 25_500_000;
+
+/** How many pairs of files detection will compare, for the project below `root` ("" or `apps/web/`). */
+export function comparisonsOf(paths: readonly string[], root: string): number {
+  let inApi = 0;
+  let atTop = 0;
+  for (const path of paths) {
+    if (path.startsWith("api/", root.length) && path.startsWith(root)) inApi++;
+    else if (path.startsWith(root) && !path.includes("/", root.length)) atTop++;
+  }
+  return inApi * (inApi + atTop);
+}
 
 async function isServer(framework: string | null): Promise<boolean> {
   const { frameworkList } = await import("@vercel/frameworks");

@@ -48,7 +48,8 @@ export function openProject(tree: SourceTree, readFile: (path: string) => Promis
   };
 }
 
-function parseRootDirectory(text: string | null): string {
+/** "" or `apps/web`. @throws MayflyError invalid_path */
+export function parseRootDirectory(text: string | null): string {
   const path = posix.normalize(text ?? "").replace(/^\/+|\/+$/g, "");
   return path === "." || path === "" ? "" : checkFilePath(path, 1024);
 }
