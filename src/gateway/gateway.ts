@@ -70,7 +70,9 @@ export function openGateway(parts: GatewayParts, open: typeof openFront = openFr
   const front = open(parts, (exchange) => journey.answer(exchange));
   return {
     listen: (inherited) => front.listen(inherited),
-    servers: front.servers,
+    get servers() {
+      return front.servers;
+    },
     get connections() {
       return front.connections;
     },

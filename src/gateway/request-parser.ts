@@ -8,6 +8,13 @@ import type { ErrorCode } from "../errors.ts";
 export interface ParsedHead {
   readonly method: string;
   readonly target: string;
+  readonly lines: HeadLines;
+}
+
+/** What a head says after its target. Clients say the same again with each request of a connection, often to the letter. */
+export interface HeadLines {
+  /** As it came, latin1: from the version's last digit on. */
+  readonly text: string;
   /** Flat: name, value, …; names lower-case. */
   readonly headers: readonly string[];
   readonly httpVersion: "1.0" | "1.1";
@@ -42,9 +49,10 @@ const COLON = 58;
 
 /**
  * @param text latin1, from the method to the line end of the last header (the empty line is not in it)
+ * @param known of an earlier head: what is said again to the letter means the same
  * @returns the code with which it is refused when it is none
  */
-export function parseRequestHead(text: string, limits: HeadLimits): ParsedHead | ErrorCode {
+export function parseRequestHead(text: string, limits: HeadLimits, known: HeadLines | null): ParsedHead | ErrorCode {
   let at = 0;
   while (isToken[text.charCodeAt(at)] === 1) at++;
   if (at === 0 || at > methodBytesMax || text.charCodeAt(at) !== SPACE) return "BAD_REQUEST";
@@ -53,11 +61,20 @@ export function parseRequestHead(text: string, limits: HeadLimits): ParsedHead |
   while (isTarget[text.charCodeAt(at)] === 1) at++;
   if (at === targetStart || text.charCodeAt(at) !== SPACE) return "BAD_REQUEST";
   const target = text.slice(targetStart, at);
-  // "HTTP/1.1" CR LF
-  if (!text.startsWith("HTTP/1.", at + 1) || text.charCodeAt(at + 9) !== CR || text.charCodeAt(at + 10) !== LF) return "BAD_REQUEST";
-  const minor = text.charCodeAt(at + 8) - 48;
-  if (minor !== 1 && minor !== 0) return "BAD_REQUEST";
-  at += 11;
+  if (!text.startsWith("HTTP/1.", at + 1)) return "BAD_REQUEST";
+  at += 8;
+  const isKnown = known !== null && known.text.length === text.length - at && text.startsWith(known.text, at);
+  const lines = isKnown ? known : parseLines(text, at, limits);
+  return typeof lines === "string" ? lines : { method, target, lines };
+}
+
+/** @param start of the version's last digit */
+function parseLines(text: string, start: number, limits: HeadLimits): HeadLines | ErrorCode {
+  // "1" CR LF
+  let at = start;
+  const minor = text.charCodeAt(at) - 48;
+  if ((minor !== 1 && minor !== 0) || text.charCodeAt(at + 1) !== CR || text.charCodeAt(at + 2) !== LF) return "BAD_REQUEST";
+  at += 3;
 
   const headers: string[] = [];
   let bodyLength: number | null = 0;
@@ -114,7 +131,8 @@ export function parseRequestHead(text: string, limits: HeadLimits): ParsedHead |
   }
   if (!wantsUpgrade || minor === 0) upgrade = null;
   if (bodyLength === 0) expectsContinue = false;
-  return { method, target, headers, httpVersion: minor === 1 ? "1.1" : "1.0", bodyLength, keepAlive, expectsContinue, upgrade };
+  const httpVersion = minor === 1 ? "1.1" : "1.0";
+  return { text: text.slice(start), headers, httpVersion, bodyLength, keepAlive, expectsContinue, upgrade };
 }
 
 /** Looks for what no valid head has, in bytes that are not a whole head yet: so that it need not be waited for. `from` is where to begin. */
