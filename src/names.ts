@@ -49,7 +49,7 @@ export const newHostId = (): string => randomId(9);
 export const newToken = (): string => `mayfly_${randomId(32)}`;
 
 /** Longest project name, so that `<project>-git-<branch>` and `<project>-<id9>` fit a DNS label of 63 characters (RFC 1035 §2.3.4). */
-export const projectNameLengthMax = 52;
+const projectNameLengthMax = 52;
 
 /**
  * A project name from what a person typed: `My App!` → `my-app`.

@@ -152,8 +152,24 @@ it("no file imports itself by way of others", () => {
 });
 
 it("every file says what it is in its first lines", () => {
-  const headless = product.filter((file) => !/^(#!.*\n)?\/\*\*/.test(file.text)).map((file) => file.path);
+  const headless = files.filter((file) => !/^(#!.*\n)?\/\*\*/.test(file.text)).map((file) => file.path);
   assert.deepEqual(headless, []);
+});
+
+it("what a file exports, another one uses", () => {
+  const others = ["test", "bench", "docs", "bin"].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((path) => /\.(ts|js)$|^mayfly$/.test(path) && !path.includes("node_modules"))
+      .map((path) => ({ path: `${folder}/${path}`, text: readFileSync(join(root, folder, path), "utf8") })),
+  );
+  const words = [...files, ...others].map(({ path, text }) => ({ path, names: new Set(text.match(/\w+/g)) }));
+  const alone = files.flatMap(({ path, text }) =>
+    [...text.matchAll(/^export (?:async )?(?:function\*?|const|let) (\w+)/gm)]
+      .map((match) => match[1]!)
+      .filter((name) => !words.some((other) => other.path !== path && other.names.has(name)))
+      .map((name) => `${path}: ${name}`),
+  );
+  assert.deepEqual(alone, []);
 });
 
 it("settings are read in one place", () => {

@@ -1,3 +1,4 @@
+/** Blobs on disk: the suite of all, and what is this driver's own: leftovers. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";

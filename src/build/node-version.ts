@@ -7,7 +7,7 @@ import { dirname, join, relative } from "node:path";
 import { MayflyError } from "../errors.ts";
 
 /** Newest first. */
-export const nodeMajors = [24, 22, 20] as const;
+const nodeMajors = [24, 22, 20] as const;
 export type NodeMajor = (typeof nodeMajors)[number];
 
 /** Versions as numbers: every part below 100,000. */

@@ -111,7 +111,7 @@ export function keysOf({ tree, sourceDigest, job, environmentDigest, config }: K
 }
 
 /** The name of a step's entry in a record. */
-export function keyOfStep(step: BuildStep): Digest {
+function keyOfStep(step: BuildStep): Digest {
   return digestOf(step);
 }
 

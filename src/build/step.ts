@@ -1,6 +1,6 @@
 /** What every builder inside the sandbox is given, and what it gives back. */
 import type { Route } from "../model.ts";
-import type { BuildJob, BuildStep, SiteSettings, StepTrace } from "./builder.ts";
+import type { BuildJob, SiteSettings, StepTrace } from "./builder.ts";
 
 export interface BuildContext {
   readonly job: Omit<BuildJob, "programs" | "env" | "reused" | "earlier">;
@@ -23,5 +23,3 @@ export interface StepResult {
   /** What the output depends on; absent: it is built anew each time. It then adds the step's own routes and no overrides. */
   readonly trace?: StepTrace;
 }
-
-export type RunStep = (step: BuildStep, context: BuildContext) => Promise<StepResult>;

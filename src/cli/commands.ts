@@ -194,6 +194,6 @@ export function findCommand(words: readonly string[]): Found {
 }
 
 /** Each first word once. */
-export function firstWords(): string[] {
+function firstWords(): string[] {
   return [...new Set(Object.keys(commands).map((name) => name.split(" ", 1)[0]!))];
 }

@@ -1,3 +1,4 @@
+/** Tokens of this machine's user: who may read them, writers at the same time, which one counts. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";

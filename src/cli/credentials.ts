@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
 import type { Env } from "./command.ts";
 
-export const defaultApi = "http://127.0.0.1:3000";
+const defaultApi = "http://127.0.0.1:3000";
 
 /** A writer that holds the lock for longer, in ms, has died. */
 const lockStaleMs = 5000;

@@ -1,3 +1,4 @@
+/** What the command line writes: colours, the live line, text that others wrote, tables. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { closestTo, editDistance } from "../suggestion.ts";

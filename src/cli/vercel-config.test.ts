@@ -1,3 +1,4 @@
+/** The official client's own files: pointed here, and put back to the byte. */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

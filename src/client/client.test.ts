@@ -1,3 +1,4 @@
+/** The API's client against a server that answers well, badly, late or not at all. */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,3 +1,4 @@
+/** What is not uploaded: the default list, and ignore files as Git reads them. */
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";

@@ -9,7 +9,7 @@ import ignore, { type Ignore } from "ignore";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
 
 /** Never uploaded unless `.vercelignore` takes them back. Patterns in gitignore's syntax. */
-export const defaultIgnored: readonly string[] = [
+const defaultIgnored: readonly string[] = [
   // version control
   ".hg",
   ".git",

@@ -1,3 +1,4 @@
+/** The file by which a directory is linked to a project, shared with the official client. */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+/** A directory as it is uploaded: paths, modes, digests, links, and what is left out. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";

@@ -1,3 +1,4 @@
+/** Uploads: only what is missing, within bounds, and again what went wrong. */
 import assert from "node:assert/strict";
 import { appendFileSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -30,7 +30,7 @@ export function outlived(
   });
 }
 
-export function ruleOf({ retention }: Project, config: Pick<Config, "keepDeployments" | "previewDays">) {
+function ruleOf({ retention }: Project, config: Pick<Config, "keepDeployments" | "previewDays">) {
   return {
     keepDeployments: retention.keepDeployments ?? config.keepDeployments,
     previewDays: retention.previewDays ?? config.previewDays,

@@ -1,3 +1,4 @@
+/** Unpacked bundles: read-only, shared, whole after any end, and removed when nobody holds them. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";

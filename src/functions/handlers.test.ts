@@ -1,3 +1,4 @@
+/** What a Function may export, and the helpers it is given. */
 import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import type { FunctionSpec } from "../model.ts";

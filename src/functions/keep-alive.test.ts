@@ -1,3 +1,4 @@
+/** How long an instance is kept: pure, so with gaps alone. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { IdleGaps, surplusKeepMs } from "./keep-alive.ts";

@@ -1,3 +1,4 @@
+/** Lines of a guest's output, however its bytes arrive. */
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { LineCutter } from "./lines.ts";

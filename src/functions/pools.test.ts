@@ -1,3 +1,4 @@
+/** Pools of instances in real sandboxes: re-use, bursts, limits, ends. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { PassThrough } from "node:stream";

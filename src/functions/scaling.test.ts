@@ -1,3 +1,4 @@
+/** When another instance is worth its start: pure, so with numbers alone. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { BackOff } from "./back-off.ts";

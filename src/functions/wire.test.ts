@@ -1,3 +1,4 @@
+/** HTTP as guests speak it: whole answers at any pace, and none that is not one. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";

@@ -105,7 +105,7 @@ export interface HostRow {
 }
 
 /** Reads who answers at a host: an immutable deployment host first, so that no alias can take it over; then an alias. */
-export async function readHost(store: Store, host: string): Promise<HostRow | null> {
+async function readHost(store: Store, host: string): Promise<HostRow | null> {
   const row =
     (await store.db.selectFrom("deployments").select(["state", "manifest_digest"]).where("host", "=", host).executeTakeFirst()) ??
     (await store.db

@@ -1,3 +1,4 @@
+/** Which addresses ask for pictures, and which pictures a deployment's configuration lets them have. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { parseImageRequest } from "./image-request.ts";

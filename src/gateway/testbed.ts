@@ -253,7 +253,7 @@ export async function openTestbed(
   });
 }
 
-export function functionSpec(id: string, name: string): Manifest["functions"][string] {
+function functionSpec(id: string, name: string): Manifest["functions"][string] {
   return {
     id,
     name,

@@ -1,3 +1,4 @@
+/** SQLite as a log store: it passes the suite of all. */
 import { join } from "node:path";
 import { scratchDirectory } from "../../test/scratch.ts";
 import { systemClock } from "../clock.ts";

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { errnoOf, MayflyError } from "../errors.ts";
 import { tryLock } from "./libc.ts";
 
-export const blocksMax = 32;
+const blocksMax = 32;
 /** Sandboxes of one block at the same time. */
 export const slotsMax = 512;
 

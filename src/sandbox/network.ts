@@ -143,7 +143,7 @@ async function deleteLink(name: string): Promise<void> {
 }
 
 /** Both ends of a slot's veth pair, in a network of four addresses. */
-export function addressesOf(block: number, slot: number): { readonly host: string; readonly guest: string } {
+function addressesOf(block: number, slot: number): { readonly host: string; readonly guest: string } {
   const start = rangeStart + (block * slotsMax + slot) * 4;
   return { host: dotted(start + 1), guest: dotted(start + 2) };
 }

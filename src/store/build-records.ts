@@ -42,9 +42,3 @@ export async function saveBuildRecord(store: Store, projectId: string, lane: str
       .execute();
   });
 }
-
-/** Blobs of all records: they and what they name (`sourceDigest`, bundles) are in use. */
-export async function listBuildRecords(store: Store): Promise<readonly Digest[]> {
-  const rows = await store.db.selectFrom("build_records").select("record_digest").execute();
-  return rows.map((row) => row.record_digest);
-}

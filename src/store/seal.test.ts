@@ -1,3 +1,4 @@
+/** Sealed values: bound to their place and key; keys that rotate, files that are damaged. */
 import assert from "node:assert/strict";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+/** SQLite as a store: the suite of all, and files that are not ours to open. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
