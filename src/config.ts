@@ -505,11 +505,11 @@ export const knobs = {
   },
   middlewareBodyBytesMax: {
     type: "number",
-    default: 4 * MB,
+    default: 5 * MB,
     unit: "bytes, 0 = none",
     min: 0,
     max: 100 * MB,
-    doc: "Larger request bodies are not seen by middleware; whoever answers gets them.",
+    doc: "Larger request bodies are refused where a middleware is in their way: it might let pass what it does not see; 0: it sees none, and none is refused.",
   },
   middlewareBodiesBytesMax: {
     type: "number",
@@ -521,11 +521,11 @@ export const knobs = {
   },
   middlewareBodyMsMax: {
     type: "number",
-    default: 1000,
+    default: 60_000,
     unit: "ms",
-    min: 0,
-    max: 60_000,
-    doc: "A request body of unknown length that has not ended by then is not seen by middleware.",
+    min: 100,
+    max: 600_000,
+    doc: "A request body that a middleware is to see must have arrived by then.",
   },
   originAllow: {
     type: "string",

@@ -169,11 +169,6 @@ class Journey {
     exchange.deploymentId = deployment.manifest.deploymentId;
     if (this.#inspection?.isView(exchange) === true) return this.#inspection.answer(exchange, deployment.manifest);
 
-    const picture = parseImageRequest(deployment.manifest.images, exchange.address, exchange.header("accept"));
-    if (picture !== null) {
-      exchange.answeredBy = "image";
-      return this.#images.answer(exchange, deployment, picture);
-    }
     const request = new JourneyRequest(exchange);
     const resolution = await exchange.step("route", () => deployment.routes.resolve(request));
     try {
@@ -227,6 +222,11 @@ class Journey {
         return output.kind === "prerender"
           ? this.#prerenders.answer(exchange, { ...answer, output })
           : this.#cache.answer(exchange, answer);
+      }
+      case "picture": {
+        exchange.answeredBy = "image";
+        const request = parseImageRequest(manifest.images!, resolution.query, exchange.header("accept"));
+        return this.#images.answer(exchange, deployment, request, changed(resolution));
       }
       case "redirect": {
         const { status, location } = resolution;

@@ -38,7 +38,12 @@ export class HeldBody {
 
   /** null: not all of it has come, or will. */
   get whole(): Buffer | null {
-    return this.#end === "ended" && this.#sink === null ? Buffer.concat(this.#chunks, this.#bytes) : null;
+    return this.#end === "ended" && this.#sink === null && !this.isTooLarge ? Buffer.concat(this.#chunks, this.#bytes) : null;
+  }
+
+  /** More has come than it may have. */
+  get isTooLarge(): boolean {
+    return this.#bytes > this.#bytesMax;
   }
 
   /** Hands on what was held, and what is still to come. */
@@ -56,7 +61,7 @@ export class HeldBody {
     if (this.#sink !== null) return this.#sink.onData(chunk);
     this.#chunks.push(chunk);
     this.#bytes += chunk.length;
-    if (this.#bytes <= this.#bytesMax) return;
+    if (!this.isTooLarge) return;
     this.#channel.pauseBody();
     this.#stopped.resolve();
   }

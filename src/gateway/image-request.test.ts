@@ -1,7 +1,7 @@
 /** Which addresses ask for pictures, and which pictures a deployment's configuration lets them have. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { parseImageRequest } from "./image-request.ts";
+import { isPictureAddress, parseImageRequest } from "./image-request.ts";
 
 const images = {
   sizes: [64, 640],
@@ -13,24 +13,23 @@ const images = {
     { hostname: "**.glob.test", pathname: "/a/*" },
   ],
 };
-const read = (query: string, more: object = {}, path = "/_next/image") =>
-  parseImageRequest({ ...images, ...more }, { path, query }, "image/webp,*/*");
+const read = (query: string, more: object = {}) => parseImageRequest({ ...images, ...more }, query, "image/webp,*/*");
 const urlOf = (url: string, more: object = {}) => {
-  const source = read(`url=${encodeURIComponent(url)}&w=64`, more)?.source;
-  return source?.kind === "remote" ? source.url : `${source?.path} ${source?.query}`;
+  const source = read(`url=${encodeURIComponent(url)}&w=64`, more).source;
+  return source.kind === "remote" ? source.url : `${source.path} ${source.query}`;
 };
 
 describe("addresses of pictures", () => {
   it("name a path of the deployment", () => {
     assert.equal(urlOf("/dot.png"), "/dot.png ");
     assert.equal(urlOf("/a.png?v=1#x"), "/a.png v=1");
-    assert.deepEqual(read("url=/docs/a.png&w=640&q=50", {}, "/docs/_next/image")?.quality, 50);
-    assert.equal(read("url=/a.png&w=64", {}, "/_vercel/image")?.width, 64);
+    assert.deepEqual([read("url=/docs/a.png&w=640&q=50").quality, read("url=/a.png&w=64").width], [50, 64]);
   });
 
-  it("are others' when the path is another, or the deployment has none", () => {
-    assert.equal(read("url=/a.png&w=64", {}, "/dot.png"), null);
-    assert.equal(parseImageRequest(undefined, { path: "/_next/image", query: "url=/a.png&w=64" }, undefined), null);
+  it("are those of the optimiser, at a deployment that has one", () => {
+    for (const path of ["/_next/image", "/_vercel/image", "/docs/_next/image"]) assert.equal(isPictureAddress(images, path), true);
+    for (const path of ["/dot.png", "/_next/image/", "/_next/images"]) assert.equal(isPictureAddress(images, path), false);
+    assert.equal(isPictureAddress(undefined, "/_next/image"), false);
   });
 
   it("name another host that the deployment allows", () => {
@@ -40,8 +39,7 @@ describe("addresses of pictures", () => {
   });
 
   it("have the first format that the client reads and names", () => {
-    const format = (accept: string | undefined) =>
-      parseImageRequest(images, { path: "/_next/image", query: "url=/a&w=64" }, accept)?.format;
+    const format = (accept: string | undefined) => parseImageRequest(images, "url=/a&w=64", accept).format;
     assert.equal(format("text/html, image/webp;q=0.5, image/avif;q=0.1"), "image/avif");
     assert.equal(format("image/webp, image/avif;q=0"), "image/webp");
     assert.equal(format("*/*"), null);

@@ -34,12 +34,6 @@ export interface ImageRules {
   readonly isRemote: (url: URL) => boolean;
 }
 
-/** The parts of an address that count. */
-export interface ImageAddress {
-  readonly path: string;
-  readonly query: string;
-}
-
 const optimisers = /^(?:\/[^?]*)?\/(?:_vercel|_next)\/image$/;
 const urlLengthMax = 3072;
 const minimumCacheSDefault = 60;
@@ -47,17 +41,20 @@ const minimumCacheSDefault = 60;
 const policyDefault = "script-src 'none'; frame-src 'none'; sandbox;";
 const read = new WeakMap<object, ImageRules>();
 
+/** Whether it is the optimiser's, at a deployment that has one. */
+export function isPictureAddress(images: Manifest["images"], path: string): boolean {
+  return images !== undefined && optimisers.test(path);
+}
+
 /**
- * @param address of the request; `query` without its question mark
+ * @param query of an address of the optimiser, without its question mark
  * @param accept what the client reads
- * @returns null: it is no picture's address
  * @throws MayflyError INVALID_IMAGE_OPTIMIZE_REQUEST
  */
-export function parseImageRequest(images: Manifest["images"], address: ImageAddress, accept: string | undefined): ImageRequest | null {
-  if (images === undefined || !optimisers.test(address.path)) return null;
+export function parseImageRequest(images: NonNullable<Manifest["images"]>, query: string, accept: string | undefined): ImageRequest {
   let rules = read.get(images);
   if (rules === undefined) read.set(images, (rules = readRules(images)));
-  const asked = new URLSearchParams(address.query);
+  const asked = new URLSearchParams(query);
   for (const name of ["url", "w", "q"]) if (asked.getAll(name).length > 1) refuse(`"${name}" must be given once.`);
   const url = asked.get("url") ?? "";
   const width = Number(asked.get("w"));

@@ -8,6 +8,7 @@ import { after, describe, test } from "node:test";
 import sharp from "sharp";
 import { scratchDirectory } from "../../test/scratch.ts";
 import { MayflyError } from "../errors.ts";
+import { pictureTag } from "../store/purges.ts";
 import { bomb, movingGif, openDriver, openTestOptimiser, photo } from "../images/testbed.ts";
 import { answer, openTestbed, type SiteParts, type Testbed } from "./testbed.ts";
 
@@ -105,7 +106,7 @@ describe("pictures", () => {
     const functions = {
       "api/photo": async () => {
         calls++;
-        return answer(jpeg, { headers: ["content-type", "image/jpeg", "cache-control", "max-age=100"] });
+        return answer(jpeg, { headers: ["content-type", "image/jpeg", "cache-control", "max-age=1000"] });
       },
     };
     await using bed = await openTestbed({ a: site({ functions }) }, {}, undefined, { optimiser });
@@ -113,14 +114,74 @@ describe("pictures", () => {
     // Who comes when it is made already has a hit.
     for (const { says } of all) assert.match(says, /^200 (?:MISS|HIT) webp 64$/);
     assert.equal(calls, 1);
-    bed.skip(99_000);
+    bed.skip(900_000);
     assert.equal((await picture(bed, "/api/photo?id=1")).says, "200 HIT webp 64");
-    bed.skip(2000);
+    bed.skip(101_000);
     assert.equal((await picture(bed, "/api/photo?id=1")).says, "200 STALE webp 64");
     while ((await picture(bed, "/api/photo?id=1")).says !== "200 HIT webp 64") await new Promise((resolve) => setTimeout(resolve, 20));
     assert.equal(calls, 2);
     await bed.purges.add([{ tag: null, mode: "delete" }], bed.now() + 1);
     assert.equal((await picture(bed, "/api/photo?id=1")).says, "200 MISS webp 64");
+  });
+
+  test("are purged by what they were made of: at once, or when they were given once more", async () => {
+    let calls = 0;
+    const photo = async () => {
+      calls++;
+      return answer(jpeg, { headers: ["content-type", "image/jpeg", "cache-control", "max-age=100"] });
+    };
+    await using bed = await openTestbed({ a: site({ functions: { "api/photo": photo } }) }, {}, undefined, { optimiser });
+    const says = async (path: string, query = "&w=64") => (await picture(bed, path, { query })).says;
+    for (const id of [1, 2]) assert.equal(await says(`/api/photo?id=${id}`), "200 MISS webp 64");
+    assert.equal(await says("/api/photo?id=1", "&w=640"), "200 MISS webp 400");
+    await bed.purges.add([{ tag: pictureTag("/api/photo?id=1"), mode: "delete" }], bed.now() + 1);
+    bed.skip(10);
+    assert.equal(await says("/api/photo?id=2"), "200 HIT webp 64");
+    for (const query of ["&w=64", "&w=640"]) assert.match(await says("/api/photo?id=1", query), /^200 MISS/);
+    await bed.purges.add([{ tag: pictureTag("/api/photo?id=2"), mode: "invalidate" }], bed.now() + 1);
+    bed.skip(10);
+    assert.equal(await says("/api/photo?id=2"), "200 STALE webp 64");
+    while ((await says("/api/photo?id=2")) !== "200 HIT webp 64") await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(calls, 6);
+  });
+
+  test("behind a sign-in are asked for as by a stranger, and the answer says so", async () => {
+    const seen: string[] = [];
+    const middleware = async ({ url, headers }: { url: string; headers: readonly string[] }) => {
+      seen.push(url);
+      return headers.includes("cookie")
+        ? answer("", { headers: ["x-middleware-next", "1"] })
+        : answer("who are you?", { status: 401, headers: ["content-type", "text/plain"] });
+    };
+    const parts = { files: { "private/a.jpg": jpeg, "open/a.jpg": jpeg }, functions: { _middleware: middleware } };
+    const matcher = [{ src: "/private/.*", middlewarePath: "_middleware", continue: true }];
+    await using bed = await openTestbed({ a: { ...site(parts), routes: matcher } }, {}, undefined, { optimiser });
+    const refused = await picture(bed, "/private/a.jpg", { headers: { cookie: "session=1", accept: "application/json" } });
+    assert.equal(refused.says, "502 INTERNAL_OPTIMIZED_IMAGE_REQUEST_FAILED");
+    assert.match(refused.body.toString(), /answered with 401, since pictures are asked for without the visitor's cookies/);
+    assert.deepEqual(seen, ["/private/a.jpg"]);
+    assert.equal((await picture(bed, "/open/a.jpg")).says, "200 MISS webp 64");
+  });
+
+  test("are what middleware lets them be: it is asked about the address of the picture, too", async () => {
+    const middleware = async ({ url, headers }: { url: string; headers: readonly string[] }) =>
+      !url.startsWith("/_next/image") || headers.includes("cookie")
+        ? answer("", { headers: ["x-middleware-next", "1", "x-seen", "1"] })
+        : answer("no", { status: 403, headers: ["content-type", "text/plain"] });
+    const routes = [
+      { src: "/.*", headers: { "x-every": "1" }, continue: true },
+      { src: "/.*", middlewarePath: "_middleware", continue: true },
+      { handle: "filesystem" as const },
+      // A page for all that is nothing else must not take their place.
+      { src: "/.*", dest: "/index.html", check: true },
+    ];
+    const parts = { files: { "a.jpg": jpeg, "index.html": "page" }, functions: { _middleware: middleware } };
+    await using bed = await openTestbed({ a: { ...site(parts), routes } }, {}, undefined, { optimiser });
+    assert.equal((await picture(bed, "/a.jpg")).status, 403);
+    const made = await picture(bed, "/a.jpg", { headers: { cookie: "session=1" } });
+    assert.equal(made.says, "200 MISS webp 64");
+    assert.deepEqual([made.headers["x-every"], made.headers["x-seen"]], ["1", "1"]);
+    assert.equal((await picture(bed, "/a.jpg")).status, 403);
   });
 
   test("of Functions are asked for as by nobody: no cookie or token of a client shapes what all are given", async () => {
@@ -180,6 +241,9 @@ describe("pictures", () => {
     assert.equal((await picture(bed, "/a.jpg")).says, "200 MISS jpeg 400");
     assert.equal((await picture(bed, "/a.jpg")).says, "200 HIT jpeg 400");
     assert.equal(asked, 1);
+    const [line] = bed.logged;
+    assert.deepEqual([bed.logged.length, line?.deploymentId, line?.stream], [1, "dpl_a", "system"]);
+    assert.match(line!.text, /It is given as it is: \/a\.jpg$/);
     bed.skip(60_001);
     assert.equal((await picture(bed, "/a.jpg")).says, "200 MISS jpeg 400");
     assert.equal(asked, 2);

@@ -17,10 +17,12 @@ import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 import type { Optimiser } from "../images/optimiser.ts";
 import { isDecoded, pictureType } from "../images/picture-type.ts";
+import type { LogStore } from "../logs/log-store.ts";
 import type { Manifest } from "../model.ts";
+import { pictureTag } from "../store/purges.ts";
 import type { CacheStore, KeptAnswer } from "./cache-store.ts";
 import type { Exchange } from "./exchange.ts";
-import { ageOf, maxAgeMs, revalidateAlways } from "./freshness.ts";
+import { ageOf, isEdgeHeader, maxAgeMs, revalidateAlways } from "./freshness.ts";
 import type { ServedDeployment } from "./host.ts";
 import type { ImageRequest } from "./image-request.ts";
 import { askInside, type InnerAnswer, type InnerRequest } from "./inner-request.ts";
@@ -34,6 +36,7 @@ export interface ImagesParts {
   readonly config: Pick<Config, "region" | "imageQueueMax" | "imageSourceBytesMax" | "imageSourceMsMax">;
   readonly clock: Clock;
   readonly cache: CacheStore;
+  readonly logs: Pick<LogStore, "append">;
   /** null: pictures are given as they are. */
   readonly optimiser: Optimiser | null;
   readonly origins: Origins;
@@ -47,8 +50,12 @@ interface Picture {
   readonly freshMs: number;
   /** It could not be made smaller, and may be the next time. */
   readonly isStandIn: boolean;
+  /** By which it can be purged. */
+  readonly tag: string;
 }
 
+/** Whose lines they are in a deployment's log. */
+const optimiserName = "_image";
 const yearMs = 31_536_000_000;
 const accept = "image/*,*/*;q=0.8";
 const redirectsMax = 3;
@@ -68,8 +75,11 @@ export class Images {
     this.#parts = parts;
   }
 
-  /** @throws MayflyError METHOD_NOT_ALLOWED, or why there is no such picture: all before anything is sent */
-  async answer(exchange: Exchange, deployment: ServedDeployment, request: ImageRequest): Promise<void> {
+  /**
+   * @param more flat headers, which those of the picture itself beat
+   * @throws MayflyError METHOD_NOT_ALLOWED, or why there is no such picture: all before anything is sent
+   */
+  async answer(exchange: Exchange, deployment: ServedDeployment, request: ImageRequest, more: readonly string[]): Promise<void> {
     if (exchange.method !== "GET" && exchange.method !== "HEAD") throw new MayflyError("METHOD_NOT_ALLOWED");
     const { cache, clock } = this.#parts;
     const source = this.#source(exchange, deployment, request);
@@ -80,14 +90,14 @@ export class Images {
     if (refreshing !== null) await refreshing;
     const kept = cache.peek(key, noHeader) ?? (await cache.recall(key, noHeader));
     const age = kept === null ? "gone" : ageOf(kept, clock.now() - kept.madeAt);
-    if (kept !== null && age === "fresh") return give(exchange, request, kept, "HIT", clock);
+    if (kept !== null && age === "fresh") return give(exchange, request, kept, more, "HIT", clock);
     if (kept !== null && age === "stale") {
       making().catch(() => {});
-      return give(exchange, request, kept, "STALE", clock);
+      return give(exchange, request, kept, more, "STALE", clock);
     }
     const failed = this.#failures.get(key);
     if (failed !== undefined && failed.untilMs > clock.now()) throw failed.error;
-    return give(exchange, request, await exchange.step("image", making), "MISS", clock);
+    return give(exchange, request, await exchange.step("image", making), more, "MISS", clock);
   }
 
   /** One for all who ask while it is made. */
@@ -113,7 +123,7 @@ export class Images {
           staleMs: isStandIn ? 0 : yearMs,
           errorMs: 0,
           vary: [],
-          tags: [],
+          tags: [picture.tag],
         };
         if (body.length <= cache.answerBytesMax) cache.keep(key, noHeader, kept);
         return kept;
@@ -142,18 +152,26 @@ export class Images {
         '"url" is an SVG, which the deployment does not allow ("dangerouslyAllowSVG").',
       );
     }
-    const asItIs = { manifest, type, body: answer.body, freshMs, isStandIn: false };
+    const tag = pictureTag(source.name);
+    const asItIs = { manifest, type, body: answer.body, freshMs, isStandIn: false, tag };
     if (optimiser === null || !isDecoded(type)) return asItIs;
     const { width, quality, format } = request;
     try {
       const made = await optimiser.optimise({ projectId: manifest.projectId, source: answer.body, width, quality, format });
-      return made === null ? asItIs : { manifest, ...made, freshMs, isStandIn: false };
+      return made === null ? asItIs : { manifest, ...made, freshMs, isStandIn: false, tag };
     } catch (error) {
       // It may be a good picture all the same: better a large one than none.
       if (!(error instanceof MayflyError) || error.code !== "INTERNAL_OPTIMIZED_IMAGE_REQUEST_FAILED") throw error;
-      console.error(`gateway: ${error.message} (${manifest.host}, ${nameOf(request, type)})`);
+      this.#log(manifest, `${error.message} It is given as it is: ${source.name.slice(0, 200)}`);
       return { ...asItIs, freshMs: standInMs, isStandIn: true };
     }
+  }
+
+  /** For whoever looks after the deployment. */
+  #log({ deploymentId }: Manifest, text: string): void {
+    const { logs, clock } = this.#parts;
+    const line = { deploymentId, source: "function", functionName: optimiserName, invocationId: "", stream: "system" } as const;
+    logs.append([{ ...line, timestampMs: clock.now(), text }]);
   }
 
   // ── where it comes from ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,18 +191,20 @@ export class Images {
     const freshMs = (answer: InnerAnswer): number => Math.max(rules.minimumCacheMs, maxAgeMs(answer.headers));
     if (source.kind === "remote") {
       const fetch = () => this.#fetchRemote(inner, source.url);
-      return { key: `${manifest.deploymentId}\nimage ${source.url}`, fetch, freshMs };
+      return { name: source.url, key: `${manifest.deploymentId}\nimage ${source.url}`, fetch, freshMs };
     }
     const { host, authority } = exchange.address;
     const { path, query } = source;
+    const name = path + question(query);
     const header = (name: string): string | undefined => (name === "accept" ? accept : undefined);
     const resolution = deployment.routes.resolve({ method: "GET", host, path, query, header });
+    if (resolution.kind === "picture") throw new MayflyError("INVALID_IMAGE_OPTIMIZE_REQUEST", '"url" must be a picture.');
     const fetch = () => this.#fetchLocal({ ...inner, path, query }, deployment, resolution);
     if (resolution.kind === "output" && resolution.output.kind === "static" && resolution.status === undefined) {
       // What is made of a file is the same for ever, and in every deployment of the project that has it.
-      return { key: `${manifest.projectId}\nimage ${resolution.output.file.digest}`, fetch, freshMs: () => yearMs };
+      return { name, key: `${manifest.projectId}\nimage ${resolution.output.file.digest}`, fetch, freshMs: () => yearMs };
     }
-    return { key: `${manifest.deploymentId}\nimage ${authority}${path}${question(query)}`, fetch, freshMs };
+    return { name, key: `${manifest.deploymentId}\nimage ${authority}${name}`, fetch, freshMs };
   }
 
   async #fetchLocal(request: InnerRequest, deployment: ServedDeployment, resolution: Resolution): Promise<InnerAnswer> {
@@ -200,7 +220,8 @@ export class Images {
       ({ status } = error);
     }
     if (status === 404) throw new MayflyError("NOT_FOUND", "The picture could not be found.");
-    throw new MayflyError("INTERNAL_OPTIMIZED_IMAGE_REQUEST_FAILED", `"url" was answered with ${status}.`);
+    const why = isRefusal(status) ? ", since pictures are asked for without the visitor's cookies and headers" : "";
+    throw new MayflyError("INTERNAL_OPTIMIZED_IMAGE_REQUEST_FAILED", `"url" was answered with ${status}${why}.`);
   }
 
   async #fetchRemote(request: Omit<InnerRequest, "path" | "query">, first: string): Promise<InnerAnswer> {
@@ -228,14 +249,28 @@ export class Images {
   }
 }
 
+/** What a sign-in answers to somebody it does not know. */
+function isRefusal(status: number): boolean {
+  return status === 401 || status === 403 || (status >= 300 && status < 400);
+}
+
 interface Source {
+  /** The path with its query, or the address. */
+  readonly name: string;
   /** Tells pictures apart; begins with the owner's id. */
   readonly key: string;
   readonly fetch: () => Promise<InnerAnswer>;
   readonly freshMs: (answer: InnerAnswer) => number;
 }
 
-function give(exchange: Exchange, request: ImageRequest, kept: KeptAnswer, cache: "HIT" | "MISS" | "STALE", clock: Clock): void {
+function give(
+  exchange: Exchange,
+  request: ImageRequest,
+  kept: KeptAnswer,
+  more: readonly string[],
+  cache: "HIT" | "MISS" | "STALE",
+  clock: Clock,
+): void {
   const { rules } = request;
   exchange.cache = cache;
   const headers = [
@@ -255,6 +290,10 @@ function give(exchange: Exchange, request: ImageRequest, kept: KeptAnswer, cache
     "x-vercel-cache",
     cache,
   ];
+  const own = new Set(headers.filter((_, index) => index % 2 === 0));
+  for (let index = 0; index < more.length; index += 2) {
+    if (!own.has(more[index]!) && !isEdgeHeader(more[index]!)) headers.push(more[index]!, more[index + 1]!);
+  }
   if (matchesEtag(exchange.header("if-none-match"), headerOf(kept.headers, "etag"))) {
     exchange.head(304, headers);
     return exchange.end();

@@ -1,7 +1,7 @@
 /**
- * Asks a deployment's middleware about a request, before anything answers it. It sees the request, with its body when that
- * is small and there in time; whoever answers gets the body all the same. Its response is either the answer, or says with `x-middleware-…` headers how the request goes
- * on: that is read here, and nothing of it reaches a client.
+ * Asks a deployment's middleware about a request, before anything answers it. It sees the request with its whole body, which
+ * whoever answers gets all the same. Its response is either the answer, or says with `x-middleware-…` headers how the
+ * request goes on: that is read here, and nothing of it reaches a client. Invariant: no body passes that it has not seen.
  */
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -40,41 +40,54 @@ export class Middleware {
     this.#config = parts.config;
   }
 
-  /** @throws MayflyError MIDDLEWARE_INVOCATION_FAILED, MIDDLEWARE_INVOCATION_TIMEOUT, or that it cannot be started now */
+  /** @throws MayflyError MIDDLEWARE_INVOCATION_FAILED, MIDDLEWARE_INVOCATION_TIMEOUT, that it cannot be started now, or why the body is refused */
   async ask(exchange: Exchange, manifest: Manifest, halt: Halt): Promise<Verdict> {
-    const bytes = this.#bytesToHold(exchange);
-    if (bytes === 0) return this.#ask(exchange, manifest, halt, null);
-    if (this.#heldBytes + bytes > this.#config.middlewareBodiesBytesMax) {
-      // Without it the middleware might let pass what it is there to stop.
+    const { middlewareBodyBytesMax, middlewareBodiesBytesMax } = this.#config;
+    const { hasBody, request } = exchange;
+    if (!hasBody || request.upgrade !== null || middlewareBodyBytesMax === 0) return this.#ask(exchange, manifest, halt, null);
+    const bytes = request.bodyLength ?? middlewareBodyBytesMax;
+    if (bytes > middlewareBodyBytesMax) throw this.#tooLarge();
+    if (this.#heldBytes + bytes > middlewareBodiesBytesMax) {
       throw new MayflyError("FUNCTION_UNAVAILABLE", "Too many request bodies are held for middleware.", { details: { retryAfterS: 1 } });
     }
     this.#heldBytes += bytes;
     try {
       const body = await this.#hold(exchange);
-      return exchange.gone ? { kind: "answered" } : await this.#ask(exchange, manifest, halt, body);
+      return body === null ? { kind: "answered" } : await this.#ask(exchange, manifest, halt, body);
     } finally {
       this.#heldBytes -= bytes;
     }
   }
 
-  /** 0: it has no body, or one that middleware does not see. */
-  #bytesToHold({ hasBody, request }: Exchange): number {
-    const { middlewareBodyBytesMax } = this.#config;
-    const bytes = !hasBody || request.upgrade !== null ? 0 : (request.bodyLength ?? middlewareBodyBytesMax);
-    return bytes > middlewareBodyBytesMax ? 0 : bytes;
-  }
-
-  /** null: it is larger than it may be, or, of a length that is not known, not there in time. */
+  /**
+   * null: the client has gone.
+   * @throws MayflyError FUNCTION_PAYLOAD_TOO_LARGE, REQUEST_TIMEOUT, BAD_REQUEST
+   */
   async #hold(exchange: Exchange): Promise<Buffer | null> {
-    const held = exchange.holdBody(this.#config.middlewareBodyBytesMax);
-    const { promise: late, resolve } = Promise.withResolvers<void>();
-    // A client may wait for an answer before it sends more; one that has said how much there is sends it.
-    const cancel = exchange.request.bodyLength === null ? this.#clock.after(this.#config.middlewareBodyMsMax, resolve) : () => {};
+    const { middlewareBodyBytesMax, middlewareBodyMsMax } = this.#config;
+    const held = exchange.holdBody(middlewareBodyBytesMax);
+    let isLate = false;
+    const { promise: given, resolve } = Promise.withResolvers<void>();
+    const cancel = this.#clock.after(middlewareBodyMsMax, () => {
+      isLate = true;
+      resolve();
+    });
     const stay = exchange.onGone(resolve);
-    await Promise.race([held.stopped, late]);
+    await Promise.race([held.stopped, given]);
     cancel();
     stay();
-    return held.whole;
+    if (exchange.gone) return null;
+    const { whole } = held;
+    if (whole !== null) return whole;
+    if (isLate) throw new MayflyError("REQUEST_TIMEOUT", `The request body was not there after ${middlewareBodyMsMax} ms.`);
+    throw held.isTooLarge ? this.#tooLarge() : new MayflyError("BAD_REQUEST");
+  }
+
+  #tooLarge(): MayflyError {
+    const limit = this.#config.middlewareBodyBytesMax;
+    return new MayflyError("FUNCTION_PAYLOAD_TOO_LARGE", `The request body is larger than middleware accepts: ${limit} bytes.`, {
+      details: { limit },
+    });
   }
 
   #ask(exchange: Exchange, manifest: Manifest, halt: Halt, body: Buffer | null): Promise<Verdict> {

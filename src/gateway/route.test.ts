@@ -53,6 +53,8 @@ function line(resolution: Resolution): string {
       return `${resolution.status}`;
     case "error":
       return `error ${resolution.status}`;
+    case "picture":
+      return `picture ${resolution.path} ${resolution.query}`;
     case "middleware":
       return `middleware ${resolution.path} ${resolution.url}`;
   }

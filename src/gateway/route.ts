@@ -11,6 +11,7 @@
  */
 import type { Manifest, Output } from "../model.ts";
 import type { HeaderChange } from "./header-change.ts";
+import { isPictureAddress } from "./image-request.ts";
 import { compileOutputs, type Found } from "./output-index.ts";
 import { PatternTimeout } from "./pattern.ts";
 import { compileRule, RuleList, type Condition, type Destination, type Locale, type Rule, type Transform } from "./rule.ts";
@@ -72,6 +73,8 @@ export type Resolution = Passing &
         /** What the routes made of the path: `/posts/[id]`. */
         readonly matchedPath: string;
       }
+    /** A picture in another size: an address of the optimiser, with its query. */
+    | { readonly kind: "picture"; readonly path: string; readonly query: string }
     | { readonly kind: "redirect"; readonly status: number; readonly location: string }
     /** A status below 400 and no body. */
     | { readonly kind: "empty"; readonly status: number }
@@ -126,7 +129,7 @@ interface Site {
   environment(): Readonly<Record<string, string>>;
 }
 
-export type RoutedManifest = Pick<Manifest, "routes" | "outputs" | "caseSensitive" | "wildcard">;
+export type RoutedManifest = Pick<Manifest, "routes" | "outputs" | "caseSensitive" | "wildcard" | "images">;
 
 /**
  * Compiles the routes of a manifest; a route whose pattern is no regular expression never matches.
@@ -384,7 +387,7 @@ class Walk {
   #find(isErrorPage = false): Resolution | null {
     const path = this.#path.length > 1 && this.#path.endsWith("/") ? this.#path.slice(0, -1) : this.#path;
     const found = this.#site.outputs.get(path.slice(1));
-    if (found === undefined) return null;
+    if (found === undefined) return isErrorPage ? null : this.#picture(path);
     for (const rule of this.#site.phases.hit.candidates(this.#path)) {
       const captures = this.#match(rule);
       if (captures === null) continue;
@@ -401,6 +404,13 @@ class Walk {
       url: this.#url(isErrorPage ? this.#path : null),
       matchedPath: this.#headers.get("x-matched-path")?.value ?? path,
     };
+  }
+
+  /** The optimiser's addresses are found where files are. */
+  #picture(path: string): Resolution | null {
+    if (!isPictureAddress(this.#site.manifest.images, path)) return null;
+    const url = this.#url(path);
+    return { kind: "picture", path, query: url.slice(path.length + 1), ...this.#passing() };
   }
 
   #redirect(status: number, location: string): Resolution {

@@ -27,6 +27,16 @@ export interface StoredPurge extends Purge {
   readonly createdAt: TimestampMs;
 }
 
+/**
+ * The tag of every picture that is made of a source: a path of the deployment, with its query, or an address. A Function's
+ * own tags have no line break.
+ */
+export function pictureTag(source: string): string {
+  const address = source.startsWith("/") ? null : URL.parse(source);
+  if (address !== null) address.hash = "";
+  return `picture\n${address?.href ?? source.split("#", 1)[0]!}`;
+}
+
 /** More are folded: here, and where a gateway holds them. */
 export const purgesMax = 10_000;
 /** Project of a row that older versions have folded those of all projects into. */
