@@ -137,3 +137,78 @@ export async function partialJourneys(server: Mayfly, url: string): Promise<read
   await changed();
   return ["streamed rest, one client's own", "navigation data", "segment prefetches", '"use cache", revalidateTag, updateTag'];
 }
+
+/** Draft mode, uploads to actions, what is done after the answer, data by tag, streams, intercepted routes, skew protection. */
+export async function richJourneys(server: Mayfly, url: string): Promise<readonly string[]> {
+  const get = async (path: string, headers: Record<string, string> = {}): Promise<string> => {
+    const { status, text } = await server.fetch(url + path, { headers: { accept: "text/html", ...headers } });
+    assert.equal(status, 200, text);
+    return text;
+  };
+  const timeOf = (text: string): number => Number(/<time>(?:<!-- -->)?(\d+)/.exec(text)?.[1]);
+  assert.match(await get("/draft"), /draft (?:<!-- -->)?off/);
+  const enabled = await server.fetch(`${url}/api/draft`);
+  const cookie = String(enabled.headers["set-cookie"]).split(";", 1)[0]!;
+  assert.match(await get("/draft", { cookie }), /draft (?:<!-- -->)?on/);
+  assert.match(await get("/draft"), /draft (?:<!-- -->)?off/, "a draft is kept for nobody");
+
+  const page = await get("/upload");
+  const form = new FormData();
+  for (const [, name, value] of page.matchAll(/name="(\$ACTION[^"]+)"(?: value="([^"]*)")?/g))
+    form.set(name!, (value ?? "").replaceAll("&quot;", '"'));
+  const bytes = new Uint8Array(300_000).fill(7);
+  form.set("file", new File([bytes], "dot.bin"));
+  const encoded = new Response(form);
+  const headers = { "content-type": encoded.headers.get("content-type")!, origin: url };
+  const uploaded = await server.fetch(`${url}/upload`, { method: "POST", headers, body: Buffer.from(await encoded.arrayBuffer()) });
+  assert.match(uploaded.text, /dot\.bin has 300000 bytes, the last 7/);
+
+  await eventually("what is to be done after the answer is done", async () => (/<p>[1-9]/.test(await get("/after")) ? true : null));
+
+  const kept = timeOf(await get("/unstable"));
+  assert.equal(timeOf(await get("/unstable")), kept, "unstable_cache keeps it");
+  const json = { "content-type": "application/json" };
+  await server.fetch(`${url}/api/forget`, { method: "POST", headers: json, body: JSON.stringify({ tag: "unstable" }) });
+  assert.ok(timeOf(await get("/unstable")) > kept, "and forgets it by its tag");
+
+  const first = await get("/api/kept");
+  assert.equal(await get("/api/kept"), first);
+  await server.fetch(`${url}/api/forget`, { method: "POST", headers: json, body: JSON.stringify({ path: "/api/kept" }) });
+  assert.notEqual(await get("/api/kept"), first);
+
+  const streamed = await request(`${server.api}/api/stream`, { headers: { host: new URL(url).host } });
+  let early = "";
+  for await (const chunk of streamed.body) {
+    if (early === "") assert.equal(String(chunk), "data: one\n\n");
+    early += String(chunk);
+  }
+  assert.match(early, /three/);
+
+  await eventually("a page that was not known takes the place of its fallback", async () =>
+    (await get("/fallback/new")).includes("Fallback new") ? true : null,
+  );
+  const tree = encodeURIComponent(JSON.stringify(["", { children: ["feed", { children: ["__PAGE__", {}], modal: ["__DEFAULT__", {}] }] }]));
+  const flight = { rsc: "1", "next-url": "/feed", "next-router-state-tree": tree };
+  assert.match(await get("/feed/1?_rsc=1", flight), /Modal of/);
+
+  assert.match(page, /\?dpl=rich-1"/, "assets name their deployment");
+  return [
+    "draftMode",
+    "upload to a server action",
+    "after()",
+    "unstable_cache",
+    "static route handler",
+    "streaming route handler",
+    "intercepting routes",
+    "deploymentId",
+  ];
+}
+
+/** The root leads to the language that a browser asks for. */
+export async function localeJourneys(server: Mayfly, url: string): Promise<readonly string[]> {
+  const german = await server.fetch(`${url}/`, { headers: { "accept-language": "de-DE,de;q=0.9,en;q=0.5" } });
+  assert.deepEqual([german.status, String(german.headers["location"]).replace(url, "")], [307, "/de"], german.text);
+  const chosen = await server.fetch(`${url}/`, { headers: { "accept-language": "de", cookie: "NEXT_LOCALE=en" } });
+  assert.equal(chosen.status, 200);
+  return ["locale of Accept-Language and cookie"];
+}

@@ -1,4 +1,5 @@
+import preact from "@astrojs/preact";
 import vercel from "@astrojs/vercel";
 import { defineConfig } from "astro/config";
 
-export default defineConfig({ output: "server", adapter: vercel() });
+export default defineConfig({ output: "server", adapter: vercel(), integrations: [preact()] });

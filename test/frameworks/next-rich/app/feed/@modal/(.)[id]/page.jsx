@@ -1,0 +1,3 @@
+export default async function Modal({ params }) {
+  return <h2>Modal of {(await params).id}</h2>;
+}

@@ -1,0 +1,3 @@
+export default async function Whole({ params }) {
+  return <h1>Whole page of {(await params).id}</h1>;
+}

@@ -1,0 +1,1 @@
+export default () => ({ rules: { userAgent: "*", allow: "/" }, sitemap: "https://rich.example/sitemap.xml" });

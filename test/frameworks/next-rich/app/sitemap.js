@@ -1,0 +1,1 @@
+export default () => [{ url: "https://rich.example/", lastModified: new Date(0) }];

@@ -1,0 +1,3 @@
+export default { title: "Button", component: () => <button>Press</button> };
+
+export const Plain = {};

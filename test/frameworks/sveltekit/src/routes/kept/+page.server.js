@@ -1,0 +1,3 @@
+export const config = { isr: { expiration: 3600 } };
+
+export const load = () => ({ time: Date.now() });
