@@ -3,6 +3,7 @@ import type { Clock } from "../src/clock.ts";
 
 export class ManualClock implements Clock {
   #now: number;
+  #elapsed = 0;
   readonly #timers = new Set<{ readonly at: number; readonly callback: () => void }>();
 
   constructor(now = Date.UTC(2026, 0, 1)) {
@@ -13,27 +14,41 @@ export class ManualClock implements Clock {
     return this.#now;
   }
 
+  elapsed(): number {
+    return this.#elapsed;
+  }
+
   /** How many callbacks are planned. */
   get timers(): number {
     return this.#timers.size;
   }
 
   after(ms: number, callback: () => void): () => void {
-    const timer = { at: this.#now + ms, callback };
+    const timer = { at: this.#elapsed + ms, callback };
     this.#timers.add(timer);
     return () => void this.#timers.delete(timer);
   }
 
-  /** Moves on by `ms` and calls what has become due, in order of time. */
+  /** Lets `ms` pass and calls what has become due, in order of time. */
   advance(ms: number): void {
-    const until = this.#now + ms;
+    const until = this.#elapsed + ms;
     for (;;) {
       const due = [...this.#timers].filter((timer) => timer.at <= until).sort((a, b) => a.at - b.at)[0];
       if (due === undefined) break;
       this.#timers.delete(due);
-      this.#now = due.at;
+      this.#pass(due.at - this.#elapsed);
       due.callback();
     }
-    this.#now = until;
+    this.#pass(until - this.#elapsed);
+  }
+
+  /** Somebody sets the clock, forth or back; no time passes. */
+  set(byMs: number): void {
+    this.#now += byMs;
+  }
+
+  #pass(ms: number): void {
+    this.#elapsed += ms;
+    this.#now += ms;
   }
 }

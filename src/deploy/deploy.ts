@@ -60,7 +60,7 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
   const deployment = await findDeploymentById(context.store, id);
   if (deployment === null || isFinal(deployment.state)) return;
   try {
-    const begin = context.clock.now();
+    const begin = context.clock.elapsed();
     if (!(await beginStep(context, deployment))) return;
     await using output = context.blobs.batch();
     const source = await openSource(context, deployment, output, signal);
@@ -186,7 +186,13 @@ async function summarize(
   // An entrypoint may be many Functions.
   const cached = reused > 0 && reused === entrypoints.length ? functions : reused;
   const report = entrypoints.length === 0 ? {} : { reportDigest: (await output.put(JSON.stringify(entrypoints))).digest };
-  return { functions, built: Math.max(0, functions - cached), cached: Math.min(functions, cached), ms: clock.now() - begin, ...report };
+  return {
+    functions,
+    built: Math.max(0, functions - cached),
+    cached: Math.min(functions, cached),
+    ms: Math.round(clock.elapsed() - begin),
+    ...report,
+  };
 }
 
 /** false: it was canceled meanwhile. */

@@ -20,7 +20,6 @@ const firstPauseMs = 1000;
 export class BackOff {
   readonly #bounds: BackOffBounds;
   #failures = 0;
-  #pauseMs = 0;
   #pausedUntilMs = 0;
   #last: MayflyError | undefined;
 
@@ -45,7 +44,6 @@ export class BackOff {
     this.#failures++;
     if (!this.onTrial) return undefined;
     const pauseMs = Math.min(this.#bounds.pauseMsMax, firstPauseMs * 2 ** Math.min(30, this.#failures - this.#bounds.failuresMax));
-    this.#pauseMs = pauseMs;
     this.#pausedUntilMs = nowMs + pauseMs;
     return pauseMs;
   }
@@ -55,9 +53,8 @@ export class BackOff {
     this.#pausedUntilMs = 0;
   }
 
-  /** Milliseconds until a boot may be tried, 0: now. A clock that was set back meanwhile makes no pause longer. */
+  /** Milliseconds until a boot may be tried, 0: now. */
   leftMs(nowMs: number): number {
-    this.#pausedUntilMs = Math.min(this.#pausedUntilMs, nowMs + this.#pauseMs);
     return Math.max(0, this.#pausedUntilMs - nowMs);
   }
 

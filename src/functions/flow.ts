@@ -27,7 +27,7 @@ export class Flow {
     this.#streams = streams;
     this.#options = options;
     this.#credit = options.linesPerSecond;
-    this.#creditAtMs = options.clock.now();
+    this.#creditAtMs = options.clock.elapsed();
   }
 
   /** Counts a line. @returns whether it is to be kept */
@@ -44,9 +44,8 @@ export class Flow {
   settle(): void {
     if (this.#credit > 0 || this.#open || this.#cancelPause !== undefined) return;
     const { clock, linesPerSecond } = this.#options;
-    const nowMs = clock.now();
-    // A clock that was set back takes nothing away.
-    const passedMs = Math.max(0, nowMs - this.#creditAtMs);
+    const nowMs = clock.elapsed();
+    const passedMs = nowMs - this.#creditAtMs;
     this.#credit = Math.min(linesPerSecond, this.#credit + (passedMs * linesPerSecond) / 1000);
     this.#creditAtMs = nowMs;
     if (this.#credit > 0) return;

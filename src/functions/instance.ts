@@ -323,7 +323,7 @@ export class Instance implements CallHolder {
     if (this.#call !== call) return;
     this.#options.meter.begin(guest.sandbox, call.start === "cold", this.#sentMs);
     const ms = this.#options.spec.maxDurationS * 1000;
-    this.#deadlineMs = this.#options.clock.now() + ms;
+    this.#deadlineMs = this.#options.clock.elapsed() + ms;
     if (this.#cancelDeadline === undefined) this.#watchDeadline(ms);
   }
 
@@ -333,8 +333,7 @@ export class Instance implements CallHolder {
     this.#cancelDeadline = clock.after(afterMs, () => {
       this.#cancelDeadline = undefined;
       if (this.#call === undefined) return;
-      const msMax = spec.maxDurationS * 1000;
-      const leftMs = Math.min(msMax, this.#deadlineMs - clock.now());
+      const leftMs = this.#deadlineMs - clock.elapsed();
       if (leftMs > 0) this.#watchDeadline(leftMs);
       else this.#fail({ code: "FUNCTION_INVOCATION_TIMEOUT", reason: `timed out after ${spec.maxDurationS} s` });
     });
@@ -367,7 +366,7 @@ export class Instance implements CallHolder {
   #onDone(): void {
     this.#done = true;
     this.#answered++;
-    this.#doneAtMs = this.#options.clock.now();
+    this.#doneAtMs = this.#options.clock.elapsed();
     this.#settle();
   }
 
@@ -376,7 +375,7 @@ export class Instance implements CallHolder {
     if (this.#state !== "free") return;
     this.#state = "idle";
     this.#invocationId = "";
-    this.#idleSinceMs = this.#options.clock.now();
+    this.#idleSinceMs = this.#options.clock.elapsed();
     this.#freezeAtMs = this.#idleSinceMs + delayMs;
     if (delayMs === 0) this.#freeze();
     else if (this.#cancelFreeze === undefined) this.#freezeLater(delayMs);
@@ -387,7 +386,7 @@ export class Instance implements CallHolder {
     this.#cancelFreeze = this.#options.clock.after(delayMs, () => {
       this.#cancelFreeze = undefined;
       if (this.#state !== "idle" || this.#frozen) return;
-      const leftMs = Math.min(delayMs, this.#freezeAtMs - this.#options.clock.now());
+      const leftMs = this.#freezeAtMs - this.#options.clock.elapsed();
       if (leftMs > 0) this.#freezeLater(leftMs);
       else this.#freeze();
     });
@@ -403,12 +402,12 @@ export class Instance implements CallHolder {
 
   async #freezeNow(): Promise<void> {
     await this.#guest!.sandbox.freeze();
-    if (this.#options.clock.now() - this.#measuredAtMs >= measureMsMin) void this.measure();
+    if (this.#options.clock.elapsed() - this.#measuredAtMs >= measureMsMin) void this.measure();
   }
 
   /** Looks at the memory it uses; never rejects. */
   async measure(): Promise<void> {
-    this.#measuredAtMs = this.#options.clock.now();
+    this.#measuredAtMs = this.#options.clock.elapsed();
     try {
       const usage = await this.#guest?.sandbox.usage();
       if (usage === undefined || usage.memoryBytes === 0) return;

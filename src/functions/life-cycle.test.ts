@@ -1,5 +1,6 @@
 /** What an instance lives through besides its requests: waitUntil, freezing with timers and connections, and the goodbye. */
 import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openTestDrivers, Stage, until } from "./testbed.ts";
@@ -107,18 +108,18 @@ for (const driver of await openTestDrivers()) {
       const hourMs = 3_600_000;
       const call = async (url: string): Promise<string> => (await stage.call(f, { url })).text;
       assert.equal(await call("/10"), "ok");
-      stage.clock.advance(-hourMs);
+      stage.clock.set(-hourMs);
       assert.equal(await call("/150"), "ok");
       stage.clock.advance(3000);
       assert.equal(await call("/1"), "ok");
       stage.clock.advance(3000);
       await stage.log(f, (all) => all.filter((line) => line.text === "line 1").length === 3);
-      stage.clock.advance(24 * hourMs);
+      stage.clock.set(24 * hourMs);
       assert.equal(await call("/1"), "ok");
       // The crash of an instance that has not answered yet begins a pause, which the clock does not make longer.
       const g = await stage.deploy({ "index.js": "process.exit(1);" });
       await assert.rejects(stage.call(g), { code: /^(FUNCTION_INVOCATION_FAILED|NO_RESPONSE_FROM_FUNCTION)$/ });
-      stage.clock.advance(-hourMs);
+      stage.clock.set(-hourMs);
       stage.clock.advance(61_000);
       const begun = stage.clock.now();
       await assert.rejects(stage.call(g), (error: { details?: { retryAfterS?: number } }) => {
@@ -126,6 +127,32 @@ for (const driver of await openTestDrivers()) {
         return true;
       });
       assert.equal(stage.clock.now(), begun);
+    });
+
+    it("gives an invocation its whole time when the clock is set forth, and no more of it when it is set back", async () => {
+      await using stage = await Stage.open(driver);
+      const f = await stage.deploy(
+        { "index.js": "module.exports = (req, res) => { console.log('reads'); req.on('end', () => res.end('whole')).resume(); };" },
+        { maxDurationS: 10, helpers: false },
+      );
+      const reads = (count: number) => stage.log(f, (all) => all.filter((line) => line.text === "reads").length === count);
+      // When the timer of the first invocation is due, the deadline of the second is looked at.
+      assert.equal((await stage.call(f, { body: "" })).text, "whole");
+      stage.clock.advance(6000);
+      const body = new PassThrough();
+      const answer = stage.call(f, { body });
+      await reads(2);
+      stage.clock.set(3_600_000);
+      stage.clock.advance(9000);
+      body.end();
+      assert.equal((await answer).text, "whole");
+      const late = new PassThrough();
+      const tooLong = assert.rejects(stage.call(f, { body: late }), { code: "FUNCTION_INVOCATION_TIMEOUT" });
+      await reads(3);
+      stage.clock.set(-7_200_000);
+      stage.clock.advance(10_000);
+      await tooLong;
+      late.destroy();
     });
 
     it("lets an overdue timer fire once after the thaw, and an interval go on", async () => {

@@ -80,12 +80,12 @@ export class Nodes {
     if (this.has(major)) return Promise.resolve();
     if (!supported.includes(major)) return Promise.reject(new Error(`the versions of Node are ${supported.join(", ")}`));
     const failed = this.#failed.get(major);
-    if (failed !== undefined && this.#options.clock.now() - failed.atMs < retryMs) return Promise.reject(failed.error);
+    if (failed !== undefined && this.#options.clock.elapsed() - failed.atMs < retryMs) return Promise.reject(failed.error);
     let fetching = this.#fetching.get(major);
     if (fetching === undefined) {
       fetching = this.#fetch(major)
         .catch((error: unknown) => {
-          this.#failed.set(major, { atMs: this.#options.clock.now(), error });
+          this.#failed.set(major, { atMs: this.#options.clock.elapsed(), error });
           throw error;
         })
         .finally(() => this.#fetching.delete(major));

@@ -110,12 +110,12 @@ export class Pool implements CallHolder {
     if (this.#closing || this.#waiting.length === 0 || this.#idle.length > 0) return false;
     if (this.#instances.size >= this.#options.instancesMax) return false;
     const { backOff } = this.#history;
-    if (backOff.leftMs(this.#options.clock.now()) > 0 || (backOff.onTrial && this.#boots > 0)) return false;
+    if (backOff.leftMs(this.#options.clock.elapsed()) > 0 || (backOff.onTrial && this.#boots > 0)) return false;
     return wantsBoot(this.#demand());
   }
 
   #demand(): Demand {
-    const nowMs = this.#options.clock.now();
+    const nowMs = this.#options.clock.elapsed();
     return {
       ...this.#work(nowMs),
       waiting: this.#waiting.length,
@@ -151,7 +151,7 @@ export class Pool implements CallHolder {
     const { restingSinceMs } = this.#history;
     if (restingSinceMs === undefined) return;
     this.#history.restingSinceMs = undefined;
-    this.#history.gaps.record(this.#options.clock.now() - restingSinceMs);
+    this.#history.gaps.record(this.#options.clock.elapsed() - restingSinceMs);
   }
 
   /** Gives it to an instance, or lets it wait for one. */
@@ -159,7 +159,7 @@ export class Pool implements CallHolder {
     if (call.over) return;
     if (this.#closing) return call.refuse(new MayflyError("SHUTTING_DOWN"));
     const { clock, freezeDelayMs, queueMax } = this.#options;
-    const nowMs = clock.now();
+    const nowMs = clock.elapsed();
     this.#brisk = freezeDelayMs > 0 && nowMs - this.#lastFreeMs <= freezeDelayMs;
     if (this.#idle.length > 0 && (this.#waiting.length >= queueMax || !keepProcessorsBusy(this.#work(nowMs)))) {
       return this.#rouse(call);
@@ -182,7 +182,7 @@ export class Pool implements CallHolder {
 
   /** Gives those that wait for instances at work to idle ones, when that is no longer better. */
   #spread(): void {
-    while (this.#waiting.length > 0 && this.#idle.length > 0 && !keepProcessorsBusy(this.#work(this.#options.clock.now()))) {
+    while (this.#waiting.length > 0 && this.#idle.length > 0 && !keepProcessorsBusy(this.#work(this.#options.clock.elapsed()))) {
       this.#rouse(this.#waiting.shift()!);
     }
   }
@@ -230,7 +230,7 @@ export class Pool implements CallHolder {
     const { clock, queueWaitMsMax } = this.#options;
     this.#cancelOverdue = clock.after(afterMs, () => {
       this.#cancelOverdue = undefined;
-      const beforeMs = clock.now() - queueWaitMsMax;
+      const beforeMs = clock.elapsed() - queueWaitMsMax;
       while (this.#waiting.length > 0 && this.#waiting[0]!.waitsSinceMs <= beforeMs) {
         this.#waiting.shift()!.refuse(
           new MayflyError("FUNCTION_UNAVAILABLE", `No instance was free within ${queueWaitMsMax} ms.`, {
@@ -251,7 +251,7 @@ export class Pool implements CallHolder {
     if (this.#cancelRecheck !== undefined || this.#closing) return;
     const { clock, busyWaitMsMax } = this.#options;
     const ms = Math.ceil(
-      this.#history.backOff.leftMs(clock.now()) || (this.#idle.length > 0 ? busyWaitMsMax : impatienceMs(this.#demand())),
+      this.#history.backOff.leftMs(clock.elapsed()) || (this.#idle.length > 0 ? busyWaitMsMax : impatienceMs(this.#demand())),
     );
     this.#cancelRecheck = clock.after(Math.max(1, ms), () => setImmediate(this.#recheck));
   }
@@ -260,7 +260,7 @@ export class Pool implements CallHolder {
     this.#cancelRecheck = undefined;
     if (this.#waiting.length === 0 || this.#closing) return;
     const { clock, busyWaitMsMax, onChange } = this.#options;
-    const nowMs = clock.now();
+    const nowMs = clock.elapsed();
     if (this.#idle.length > 0) {
       if (nowMs - this.#lastFreeMs >= busyWaitMsMax) this.#distrustsUntilMs = nowMs + distrustMs;
       this.#spread();
@@ -275,13 +275,13 @@ export class Pool implements CallHolder {
   startBoot(): void {
     const { invocation } = this.#waiting[Math.min(this.#boots, this.#waiting.length - 1)]!;
     this.#boots++;
-    this.#lastBootMs = this.#options.clock.now();
+    this.#lastBootMs = this.#options.clock.elapsed();
     const { instance, booted } = this.#options.boot(invocation);
     this.#instances.add(instance);
     instance.onRetired = () => this.#forget(instance, invocation);
     instance.onRefused = (call) => this.#place(call);
     instance.onFree = () => {
-      this.#history.tookServiceMs(instance.busyMs, this.#options.clock.now());
+      this.#history.tookServiceMs(instance.busyMs, this.#options.clock.elapsed());
       this.#offer(instance, false);
     };
     void this.#finishBoot(instance, booted, invocation);
@@ -310,7 +310,7 @@ export class Pool implements CallHolder {
   /** An instance has ended without having answered anything. */
   #noteFailure(error: MayflyError, invocation: Invocation): void {
     const { backOff } = this.#history;
-    const pauseMs = backOff.fail(error, this.#options.clock.now());
+    const pauseMs = backOff.fail(error, this.#options.clock.elapsed());
     if (pauseMs === undefined) return;
     this.#options.log(
       `${backOff.failures} instances in a row have ended without an answer, the last with ${error.code}: ` +
@@ -345,7 +345,7 @@ export class Pool implements CallHolder {
     if (instance.answered > 0) this.#history.backOff.succeed();
     if (this.#closing || (this.#instances.size > 1 && this.#options.mustYield())) return instance.retire();
     const { clock, keepAlive, freezeDelayMs } = this.#options;
-    this.#lastFreeMs = clock.now();
+    this.#lastFreeMs = clock.elapsed();
     // More may be at work than keep the processors busy: it is known by now what the Function does.
     const call = this.#waiting.length > 0 && !keepProcessorsBusy(this.#work(this.#lastFreeMs)) ? this.#waiting.shift() : undefined;
     if (call !== undefined) return this.#give(call, instance, cold ? "cold" : "hot");
@@ -361,7 +361,7 @@ export class Pool implements CallHolder {
   /** The Function may have run out of work. */
   #noteRest(): void {
     if (this.#waiting.length > 0 || this.#instances.size > this.#idle.length) return;
-    this.#history.restingSinceMs ??= this.#options.clock.now();
+    this.#history.restingSinceMs ??= this.#options.clock.elapsed();
   }
 
   /** One timer for all idle instances, for the one whose time comes first: that which rests longest. */
@@ -373,7 +373,7 @@ export class Pool implements CallHolder {
     const atMs = first.idleSinceMs + surplusKeepMs(this.#keepMs, this.#idle.length - 1, keepAlive);
     if (this.#retirement !== undefined && this.#retirement.atMs <= atMs) return;
     this.#retirement?.cancel();
-    const nowMs = clock.now();
+    const nowMs = clock.elapsed();
     const cancel = clock.after(Math.max(0, atMs - nowMs), () => {
       this.#retirement = undefined;
       this.#retireOverdue();
@@ -384,7 +384,7 @@ export class Pool implements CallHolder {
   #retireOverdue(): void {
     const { clock, keepAlive } = this.#options;
     const keepMs = this.#history.gaps.keepMs(keepAlive);
-    const nowMs = clock.now();
+    const nowMs = clock.elapsed();
     for (;;) {
       const first = this.#idle[0];
       if (first === undefined || nowMs - first.idleSinceMs < surplusKeepMs(keepMs, this.#idle.length - 1, keepAlive)) break;

@@ -313,7 +313,7 @@ export class EdgeCache {
     const header = headerOf(exchange, answer);
     const variant = store.variant(policy.key, header);
     if (this.#remaking.has(variant) || this.#remaking.size >= config.cacheRemakesMax) return;
-    if ((this.#pausedUntil.get(variant) ?? 0) > clock.now()) return;
+    if ((this.#pausedUntil.get(variant) ?? 0) > clock.elapsed()) return;
     if (answer.manifest.functions[answer.functionId] === undefined) return;
     this.#remaking.add(variant);
     void this.#collect(policy, header, this.#making(exchange, answer, policy), answer).finally(() => this.#remaking.delete(variant));
@@ -339,7 +339,7 @@ export class EdgeCache {
     } catch {
       // What is kept stays, until it is too old to be given.
     }
-    this.#pausedUntil.set(store.variant(policy.key, header), clock.now() + remakePauseMs);
+    this.#pausedUntil.set(store.variant(policy.key, header), clock.elapsed() + remakePauseMs);
   }
 
   #unconditional(invocation: Invocation, policy: CachePolicy): Invocation {

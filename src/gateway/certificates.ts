@@ -59,7 +59,7 @@ class GivenCertificate implements Certificates {
     this.#certPath = certPath;
     this.#keyPath = keyPath;
     this.#clock = clock;
-    this.#checkedAtMs = clock.now();
+    this.#checkedAtMs = clock.elapsed();
     try {
       this.#version = this.#readVersion();
       this.#context = this.#read();
@@ -71,7 +71,7 @@ class GivenCertificate implements Certificates {
   }
 
   async contextFor(): Promise<SecureContext> {
-    const nowMs = this.#clock.now();
+    const nowMs = this.#clock.elapsed();
     if (nowMs - this.#checkedAtMs >= reloadEveryMs) {
       this.#checkedAtMs = nowMs;
       try {

@@ -210,7 +210,7 @@ class NetFront implements Front, FrontHost {
     const everyMs = Math.max(100, Math.min(1000, this.config.headersMsMax / 4));
     this.#cancelSweep = this.clock.after(everyMs, () => {
       this.#cancelSweep = null;
-      const nowMs = this.clock.now();
+      const nowMs = this.clock.elapsed();
       for (const connection of this.#connections) connection.check(nowMs);
       if (this.#connections.size > 0) this.#sweep();
     });

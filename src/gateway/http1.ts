@@ -68,7 +68,7 @@ export class Http1Connection implements FrontConnection, TurnConnection {
     this.secure = tls !== null;
     this.#serverName = tls?.serverName ?? null;
     this.#remoteAddress = (this.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/, "");
-    this.#sinceMs = host.clock.now();
+    this.#sinceMs = host.clock.elapsed();
     if (tls !== null) this.socket.on("data", (chunk: Buffer) => this.#receive(chunk, false));
     else this.socket.resume();
     this.socket.on("drain", () => this.#drained());
@@ -258,7 +258,7 @@ export class Http1Connection implements FrontConnection, TurnConnection {
   }
 
   #readBody(turn: Turn): void {
-    this.#sinceMs = this.host.clock.now();
+    this.#sinceMs = this.host.clock.elapsed();
     this.#own();
     const bytes = this.#unread!;
     const end = turn.feed(bytes, this.#at);
@@ -292,7 +292,7 @@ export class Http1Connection implements FrontConnection, TurnConnection {
   }
 
   responseEnded(): void {
-    this.#sinceMs = this.host.clock.now();
+    this.#sinceMs = this.host.clock.elapsed();
     this.advance();
   }
 
@@ -336,7 +336,7 @@ export class Http1Connection implements FrontConnection, TurnConnection {
     this.#to("lingering");
     const { socket } = this;
     if (socket.writableLength > 0) this.#watchStall();
-    socket.end(() => (this.#sinceMs = this.host.clock.now()));
+    socket.end(() => (this.#sinceMs = this.host.clock.elapsed()));
     this.#paused = false;
     socket.resume();
   }
@@ -351,6 +351,6 @@ export class Http1Connection implements FrontConnection, TurnConnection {
 
   #to(phase: Phase): void {
     this.#phase = phase;
-    this.#sinceMs = this.host.clock.now();
+    this.#sinceMs = this.host.clock.elapsed();
   }
 }

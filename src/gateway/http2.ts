@@ -37,7 +37,7 @@ export class Http2Connection implements FrontConnection {
     const { config, clock } = host;
     this.socket = socket;
     this.#host = host;
-    this.#sinceMs = clock.now();
+    this.#sinceMs = clock.elapsed();
     socket.on("error", () => {});
     const session = performServerHandshake(socket, {
       settings: {
@@ -84,7 +84,7 @@ export class Http2Connection implements FrontConnection {
   close(): void {
     if (this.#closing) return;
     this.#closing = true;
-    this.#sinceMs = this.#host.clock.now();
+    this.#sinceMs = this.#host.clock.elapsed();
     // Streams that the client opened before it has heard of it are still answered.
     if (!this.#session.closed) this.#session.close();
   }
@@ -107,7 +107,7 @@ export class Http2Connection implements FrontConnection {
     this.#streams.add(channel);
     stream.once("close", () => {
       this.#streams.delete(channel);
-      this.#sinceMs = clock.now();
+      this.#sinceMs = clock.elapsed();
       channel.closed();
     });
     channel.exchange = new Exchange(request, channel, config);
@@ -168,7 +168,7 @@ export class Http2Connection implements FrontConnection {
   }
 
   #countControlFrame(): void {
-    const nowMs = this.#host.clock.now();
+    const nowMs = this.#host.clock.elapsed();
     if (nowMs - this.#controlSinceMs > controlFramesMs) {
       this.#controlSinceMs = nowMs;
       this.#controlFrames = 0;
@@ -202,7 +202,7 @@ class StreamChannel implements Channel {
     this.#method = request.method;
     this.#isTunnel = request.upgrade !== null;
     this.#bodyDone = bodyDone;
-    this.#sinceMs = host.clock.now();
+    this.#sinceMs = host.clock.elapsed();
     stream.on("drain", () => {
       this.#stalled = false;
       this.exchange.drained();
@@ -223,9 +223,9 @@ class StreamChannel implements Channel {
     if (this.#bodyDone) return sink.onEnd();
     if (this.#stream.destroyed || this.#sink !== null) return sink.onError(new Error("There is no body to be read any more."));
     this.#sink = sink;
-    this.#sinceMs = this.#host.clock.now();
+    this.#sinceMs = this.#host.clock.elapsed();
     this.#stream.on("data", (chunk: Buffer) => {
-      this.#sinceMs = this.#host.clock.now();
+      this.#sinceMs = this.#host.clock.elapsed();
       this.#sink?.onData(chunk);
     });
     this.#stream.once("end", () => {
@@ -245,7 +245,7 @@ class StreamChannel implements Channel {
   resumeBody(): void {
     if (!this.#bodyPaused) return;
     this.#bodyPaused = false;
-    this.#sinceMs = this.#host.clock.now();
+    this.#sinceMs = this.#host.clock.elapsed();
     this.#stream.resume();
   }
 
@@ -299,7 +299,7 @@ class StreamChannel implements Channel {
     const more = this.#stream.write(chunk);
     if (!more && !this.#stalled) {
       this.#stalled = true;
-      this.#sinceMs = this.#host.clock.now();
+      this.#sinceMs = this.#host.clock.elapsed();
     }
     return more;
   }
@@ -307,7 +307,7 @@ class StreamChannel implements Channel {
   end(chunk?: Uint8Array): void {
     if (this.#stream.destroyed) return;
     this.#ended = true;
-    this.#sinceMs = this.#host.clock.now();
+    this.#sinceMs = this.#host.clock.elapsed();
     const body = this.#withoutBody || chunk === undefined || chunk.length === 0 ? undefined : chunk;
     const headers = this.#head?.headers;
     if (!this.#headWritten && !this.#withoutBody && !this.#isTunnel && headers !== undefined && headers["content-length"] === undefined) {

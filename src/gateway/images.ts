@@ -96,7 +96,7 @@ export class Images {
       return give(exchange, request, kept, more, "STALE", clock);
     }
     const failed = this.#failures.get(key);
-    if (failed !== undefined && failed.untilMs > clock.now()) throw failed.error;
+    if (failed !== undefined && failed.untilMs > clock.elapsed()) throw failed.error;
     return give(exchange, request, await exchange.step("image", making), more, "MISS", clock);
   }
 
@@ -129,7 +129,8 @@ export class Images {
         return kept;
       })
       .catch((error: unknown) => {
-        if (error instanceof MayflyError && error.status !== 503) this.#failures.set(key, { error, untilMs: clock.now() + failurePauseMs });
+        if (error instanceof MayflyError && error.status !== 503)
+          this.#failures.set(key, { error, untilMs: clock.elapsed() + failurePauseMs });
         throw error;
       })
       .finally(() => this.#making.delete(key));

@@ -227,7 +227,7 @@ class Attempts {
 
   /** Counts one more. @returns how long it must wait; 0: it may try */
   take(address: string): number {
-    const nowMs = this.#clock.now();
+    const nowMs = this.#clock.elapsed();
     const known = this.#byAddress.get(address);
     const begun = known === undefined || known.untilMs <= nowMs ? { untilMs: nowMs + minuteMs, count: 0 } : known;
     if (begun.count >= this.#max) return begun.untilMs - nowMs;

@@ -49,7 +49,7 @@ export class RequestLog {
     if (deploymentId === null || this.#takes === "none") return;
     const byFunction = answeredBy === "function" || answeredBy === "middleware";
     if (!byFunction && this.#takes === "functions") return;
-    const nowMs = this.#clock.now();
+    const nowMs = this.#clock.elapsed();
     const slice = this.#slice;
     if (nowMs >= slice.endMs) {
       slice.endMs = nowMs + sliceMs;
@@ -66,7 +66,7 @@ export class RequestLog {
       functionName: exchange.functionName,
       answeredBy,
       cache: exchange.cache,
-      timestampMs: nowMs,
+      timestampMs: this.#clock.now(),
       method: exchange.method,
       path: path.length > pathLengthMax ? path.slice(0, pathLengthMax) : path,
       host,

@@ -163,7 +163,11 @@ export async function openTestbed(
   const directory = more.directory ?? mkdtempSync(join(tmpdir(), "mayfly-gateway-"));
   const manual = more.stillClock === true ? new ManualClock() : null;
   let aheadMs = 0;
-  const clock: Clock = manual ?? { now: () => Date.now() + aheadMs, after: (ms, callback) => systemClock.after(ms, callback) };
+  const clock: Clock = manual ?? {
+    now: () => systemClock.now() + aheadMs,
+    elapsed: () => systemClock.elapsed() + aheadMs,
+    after: (ms, callback) => systemClock.after(ms, callback),
+  };
   const purges = new MemoryPurges();
   const blobs = openDiskBlobs({ directory: join(directory, "blobs") });
   const config: Config = { ...loadConfig({ port: settings["MAYFLY_PORT"] ?? "0" }, settings) };

@@ -72,7 +72,7 @@ describe("certificates", () => {
         { stdio: "ignore" },
       );
     let nowMs = 1;
-    const clock = { ...systemClock, now: () => nowMs };
+    const clock = { ...systemClock, elapsed: () => nowMs };
     const config = { ...loadConfig({ "tls-cert": cert, "tls-key": key }, {}) };
     const open = () => openCertificates({ config, clock, directory, serves: async () => true });
     await assert.rejects(

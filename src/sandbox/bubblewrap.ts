@@ -383,7 +383,7 @@ function childPid(info: Duplex): Promise<number> {
  * is mounted, and gives them up then; there is nothing else by which one could tell.
  */
 async function isSetUp(pid: number, exited: Promise<unknown>): Promise<boolean> {
-  const deadline = Date.now() + createMsMax;
+  const deadline = performance.now() + createMsMax;
   const over = exited.then(() => true as const);
   for (let isOver = false; !isOver;) {
     let status = "";
@@ -393,7 +393,7 @@ async function isSetUp(pid: number, exited: Promise<unknown>): Promise<boolean> 
       // bwrap has failed and is about to say so
     }
     if (/^CapEff:\t0+$/m.test(status) && !/^State:\t[ZX]/m.test(status)) return true;
-    if (Date.now() > deadline) throw new Error("bwrap does not get ready.");
+    if (performance.now() > deadline) throw new Error("bwrap does not get ready.");
     isOver = await Promise.race([over, sleep(1, false)]);
   }
   return false;
@@ -435,9 +435,9 @@ class Container {
 
   /** Resolves when no process of the guest is left. */
   async gone(): Promise<void> {
-    const deadline = Date.now() + signalMsMax;
+    const deadline = performance.now() + signalMsMax;
     while (this.#isThere()) {
-      if (Date.now() > deadline) throw new Error(`Process ${this.pid} survives SIGKILL.`);
+      if (performance.now() > deadline) throw new Error(`Process ${this.pid} survives SIGKILL.`);
       await sleep(1);
     }
   }
@@ -607,12 +607,12 @@ class BubblewrapSandbox implements Sandbox {
    * process namespace, so all are below its first one; but a guest that wants to can wake one while others are looked at.
    */
   async #stop(): Promise<void> {
-    const deadline = Date.now() + signalMsMax;
+    const deadline = performance.now() + signalMsMax;
     while (this.#isFrozen()) {
       const running = this.#parts.container.processes().filter((pid) => !"TtZX".includes(readStat(pid)?.[0] ?? "X"));
       if (running.length === 0) return;
       for (const pid of running) signal(pid, "SIGSTOP");
-      if (Date.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.id} could not be frozen.`);
+      if (performance.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.id} could not be frozen.`);
       await new Promise(setImmediate);
     }
   }

@@ -198,14 +198,14 @@ export class Cgroup {
    */
   async freeze(): Promise<void> {
     const turn = ++this.#turn;
-    const deadline = Date.now() + waitMsMax;
+    const deadline = performance.now() + waitMsMax;
     const isV2 = this.#found.freezer.version === 2;
     writeFileSync(join(this.#freezer, isV2 ? "cgroup.freeze" : "freezer.state"), isV2 ? "1" : "FROZEN");
     // On a busy machine it takes its time: each process has to run once more.
     for (let pauseMs = 0; this.#turn === turn; pauseMs = Math.min(frozenLookMsMax, pauseMs * 2 || 1)) {
       const state = readFileSync(join(this.#freezer, isV2 ? "cgroup.events" : "freezer.state"), "utf8");
       if (isV2 ? state.includes("frozen 1") : state.startsWith("FROZEN")) return;
-      if (Date.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.#name} could not be frozen.`);
+      if (performance.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.#name} could not be frozen.`);
       await (pauseMs === 0 ? new Promise(setImmediate) : sleep(pauseMs));
     }
   }
@@ -219,11 +219,11 @@ export class Cgroup {
 
   /** Kills every process, frozen or not; resolves when none is left. */
   async kill(): Promise<void> {
-    const deadline = Date.now() + waitMsMax;
+    const deadline = performance.now() + waitMsMax;
     for (;;) {
       const pids = (await readFile(join(this.#freezer, "cgroup.procs"), "utf8").catch(emptyWhenMissing)).split("\n").filter(Boolean);
       if (pids.length === 0) return;
-      if (Date.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.#name} could not be killed.`);
+      if (performance.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.#name} could not be killed.`);
       const killFile = join(this.#freezer, "cgroup.kill");
       if (existsSync(killFile)) {
         await writeFile(killFile, "1").catch(ignoreMissing);
@@ -352,14 +352,14 @@ async function delegate(directory: string, controllers: string): Promise<void> {
 
 /** Busy for a moment after its last process has died. */
 async function removeDirectory(directory: string): Promise<void> {
-  const deadline = Date.now() + waitMsMax;
+  const deadline = performance.now() + waitMsMax;
   for (;;) {
     try {
       await rmdir(directory);
       return;
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return;
-      if (Date.now() > deadline) throw new Error(`Cannot remove ${directory}: ${messageOf(error)}`, { cause: error });
+      if (performance.now() > deadline) throw new Error(`Cannot remove ${directory}: ${messageOf(error)}`, { cause: error });
     }
     await sleep(2);
   }

@@ -547,8 +547,8 @@ class OciSandbox implements Sandbox {
     this.#state = "ending";
     const { cgroup, pid, channels, goodbye, log } = this.#parts;
     try {
-      const deadline = Date.now() + goodbyeMs;
-      while (!this.#asked && (await isRunning(pid)) && Date.now() < deadline) await sleep(1);
+      const deadline = performance.now() + goodbyeMs;
+      while (!this.#asked && (await isRunning(pid)) && performance.now() < deadline) await sleep(1);
       await cgroup.kill();
       this.#usage = { ...(await cgroup.usage()), memoryBytes: 0 };
       const killed = this.#exitCode === null || this.#exitCode === 137;

@@ -189,8 +189,8 @@ class ProcessSandbox implements Sandbox {
     this.#signal("SIGSTOP");
     // Elsewhere than on Linux there is nothing to look at: a stop signal takes well under a millisecond.
     if (process.platform !== "linux") return;
-    const deadline = Date.now() + signalMsMax;
-    while (this.#state === "frozen" && Date.now() < deadline) {
+    const deadline = performance.now() + signalMsMax;
+    while (this.#state === "frozen" && performance.now() < deadline) {
       const state = (await readStat(this.#pid))?.[0];
       if (state === undefined || "TtZX".includes(state)) return;
       await sleep(1);

@@ -14,8 +14,8 @@ const waitMsMax = 5000;
 
 /** Kills all that `isStray`, and what they start meanwhile; resolves when none is left, or after 5 s. */
 export async function killStrays(isStray: (process: Stray) => boolean): Promise<void> {
-  const deadline = Date.now() + waitMsMax;
-  while (signalStrays(isStray) > 0 && Date.now() < deadline) await sleep(2);
+  const deadline = performance.now() + waitMsMax;
+  while (signalStrays(isStray) > 0 && performance.now() < deadline) await sleep(2);
 }
 
 function signalStrays(isStray: (process: Stray) => boolean): number {

@@ -90,11 +90,11 @@ export class UserNetwork {
     );
     pasta.unref();
     const end = endOf(pasta);
-    const deadline = Date.now() + readyMsMax;
+    const deadline = performance.now() + readyMsMax;
     for (;;) {
       if (hasRoute(pid)) return () => void pasta.kill("SIGKILL");
       const ended = await Promise.race([end.then((said) => said ?? "it has ended"), sleep(2, null)]);
-      if (ended !== null || Date.now() > deadline) {
+      if (ended !== null || performance.now() > deadline) {
         pasta.kill("SIGKILL");
         throw new Error(`pasta does not connect a guest: ${ended ?? "it took too long"}`);
       }

@@ -75,7 +75,7 @@ class SqliteUsage implements UsageStore {
   #failing = false;
   /** Records that found no room. */
   #lost = 0;
-  #trimmedMs = 0;
+  #trimmedMs = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(db: Kysely<Tables>, options: SqliteUsageOptions) {
@@ -156,8 +156,8 @@ class SqliteUsage implements UsageStore {
 
   /** Deletes what is too old. */
   async trim(): Promise<void> {
-    this.#trimmedMs = this.#options.clock.now();
-    const before = this.#trimmedMs - this.#options.daysMax * dayMs;
+    this.#trimmedMs = this.#options.clock.elapsed();
+    const before = this.#options.clock.now() - this.#options.daysMax * dayMs;
     await this.#delete(sql`minute_ms < ${before}`);
     // No instance of theirs lives any more.
     await this.#db.deleteFrom("deleted").where("deleted_ms", "<", before).execute();
@@ -202,7 +202,7 @@ class SqliteUsage implements UsageStore {
     this.#waiting = new Map();
     try {
       await this.#insert([...waiting.values()]);
-      if (this.#options.clock.now() - this.#trimmedMs >= trimMs) await this.trim();
+      if (this.#options.clock.elapsed() - this.#trimmedMs >= trimMs) await this.trim();
       if (this.#lost > 0) process.emitWarning(`${this.#lost} records of usage were lost for want of room.`);
       this.#lost = 0;
       this.#failing = false;
