@@ -1,10 +1,13 @@
-/** Version 2 alone, which the machine at hand may not have: a directory stands for the hierarchy. */
+/** Control groups. Of version 2 alone, which the machine at hand may not have, a directory stands for the hierarchy. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { scratchDirectory } from "../../test/scratch.ts";
+import { messageOf } from "../errors.ts";
 import { Cgroup, findHierarchies } from "./cgroup.ts";
 
 const line = (path: string, type: string, options: string): string =>
@@ -61,4 +64,28 @@ describe("control groups", () => {
     await group.add(1234);
     assert.equal(inGroup("cgroup.procs"), "1234");
   });
+
+  it("sweeps a process that was moved into one hierarchy and into no other", { skip: whyNoVersion1() }, async (test) => {
+    const found = findHierarchies();
+    const block = `test-${process.pid}-cgroup`;
+    await Cgroup.create(found, `${block}/1`, { memoryBytes: 2 ** 26, cpus: 1, weight: 1, processesMax: 9 });
+    const child = spawn("sleep", ["60"]);
+    const ended = once(child, "exit");
+    test.after(() => child.kill("SIGKILL"));
+    const directory = join(found.cpu!.root, "mayfly", block, "1");
+    writeFileSync(join(directory, "cgroup.procs"), String(child.pid));
+    await Cgroup.sweep(found, block);
+    assert.deepEqual(await ended, [null, "SIGKILL"]);
+    assert.ok(!existsSync(directory));
+  });
 });
+
+function whyNoVersion1(): string | false {
+  if (process.platform !== "linux" || process.getuid?.() !== 0) return "making control groups takes root on Linux";
+  try {
+    const { cpu, freezer } = findHierarchies();
+    return cpu?.version === 1 && cpu.root !== freezer.root ? false : "a process is in one hierarchy here, whatever it does";
+  } catch (error) {
+    return messageOf(error);
+  }
+}

@@ -129,6 +129,8 @@ export class Cgroup {
   readonly #found: Hierarchies;
   readonly #name: string;
   readonly #directories: readonly string[];
+  /** Those of hierarchies without a duty: what runs a container makes them all. */
+  readonly #others: readonly string[];
   readonly #freezer: string;
   /** Counts freezes and thaws: a freeze waits only until the next of either. */
   #turn = 0;
@@ -137,6 +139,7 @@ export class Cgroup {
     this.#found = found;
     this.#name = name;
     this.#directories = rootsOf(found).map((root) => join(root, base, name));
+    this.#others = found.others.map((root) => join(root, base, name));
     this.#freezer = join(found.freezer.root, base, name);
   }
 
@@ -217,21 +220,23 @@ export class Cgroup {
     writeFileSync(join(this.#freezer, isV2 ? "cgroup.freeze" : "freezer.state"), isV2 ? "0" : "THAWED");
   }
 
-  /** Kills every process, frozen or not; resolves when none is left. */
+  /**
+   * Kills every process, frozen or not; resolves when none is left. In version 1 a process is moved into one hierarchy after
+   * the other: who did that may have been killed in between, and left it in some of them only.
+   */
   async kill(): Promise<void> {
     const deadline = performance.now() + waitMsMax;
     for (;;) {
-      const pids = (await readFile(join(this.#freezer, "cgroup.procs"), "utf8").catch(emptyWhenMissing)).split("\n").filter(Boolean);
-      if (pids.length === 0) return;
+      const files = [...this.#directories, ...this.#others].map((directory) => join(directory, "cgroup.procs"));
+      const lists = await Promise.all(files.map((file) => readFile(file, "utf8").catch(emptyWhenMissing)));
+      const pids = new Set(lists.flatMap((list) => list.split("\n").filter(Boolean)));
+      if (pids.size === 0) return;
       if (performance.now() > deadline) throw new MayflyError("INTERNAL_ERROR", `Sandbox ${this.#name} could not be killed.`);
+      for (const pid of pids) signalKill(Number(pid));
       const killFile = join(this.#freezer, "cgroup.kill");
-      if (existsSync(killFile)) {
-        await writeFile(killFile, "1").catch(ignoreMissing);
-      } else {
-        for (const pid of pids) signalKill(Number(pid));
-        // Version 1 keeps the dead frozen.
-        this.thaw();
-      }
+      if (existsSync(killFile)) await writeFile(killFile, "1").catch(ignoreMissing);
+      // Version 1 keeps the dead frozen.
+      else if (existsSync(this.#freezer)) this.thaw();
       await sleep(1);
     }
   }
@@ -260,8 +265,7 @@ export class Cgroup {
 
   /** Removes the group, which must be empty. */
   async remove(): Promise<void> {
-    const others = this.#found.others.map((root) => join(root, base, this.#name));
-    await Promise.all([...this.#directories, ...others].map(removeDirectory));
+    await Promise.all([...this.#directories, ...this.#others].map(removeDirectory));
   }
 
   /** The group of a sandbox, from the root of any hierarchy. */
