@@ -279,7 +279,7 @@ export class Instance implements CallHolder {
   run(call: Call, start: InvocationStart): void {
     if (this.#state !== "idle" && this.#state !== "free") return this.onRefused(call);
     this.#state = "busy";
-    this.#busySinceMs = this.#options.clock.now();
+    this.#busySinceMs = this.#options.clock.elapsed();
     this.#invocationId = call.invocation.id;
     this.#call = call;
     this.#sent = this.#done = this.#idleSaid = this.#idle = false;

@@ -96,7 +96,7 @@ export class Peer {
     this.region = region;
     this.origin = origin;
     this.#parts = parts;
-    this.#heardAtMs = parts.clock.now();
+    this.#heardAtMs = parts.clock.elapsed();
     const { hostname, port, protocol } = new URL(origin);
     const host = hostname.replaceAll(/[[\]]/g, "");
     this.#isSecure = protocol === "https:";
@@ -128,7 +128,7 @@ export class Peer {
 
   /** It has sent something. */
   heard(): void {
-    this.#heardAtMs = this.#parts.clock.now();
+    this.#heardAtMs = this.#parts.clock.elapsed();
     this.#unanswered = 0;
   }
 
@@ -137,7 +137,7 @@ export class Peer {
     if (this.#closed) return;
     if (this.#isUp) console.error(`gateway: the node in ${this.region} (${this.origin}) takes no request: ${why}`);
     this.#isUp = false;
-    const isLost = this.#parts.clock.now() - this.#heardAtMs >= this.#parts.config.peerLostMs;
+    const isLost = this.#parts.clock.elapsed() - this.#heardAtMs >= this.#parts.config.peerLostMs;
     for (const callback of this.#onSilence) callback(isLost);
   }
 
@@ -166,7 +166,7 @@ export class Peer {
 
   async #probe(): Promise<boolean> {
     const { clock, config, signProbe } = this.#parts;
-    const begunAtMs = clock.now();
+    const begunAtMs = clock.elapsed();
     const { promise, resolve } = Promise.withResolvers<string | null>();
     const outgoing = this.#open({ method: "GET", path: probePath, headers: ["host", config.domain, ...signProbe()] }, this.#probeAgent);
     const cancel = clock.after(config.peerProbeMsMax, () => resolve(silent));
