@@ -191,7 +191,14 @@ describe("builds that want more than their share", { timeout: 240_000 }, () => {
   test("a file that is larger than all the disk, and empty", async () => {
     const sparse = `const file = fs.openSync("public/sparse", "w");
       try { fs.ftruncateSync(file, 100 * 2 ** 30); } catch (error) { console.log("refused:", error.code); process.exit(9); }`;
-    await refused(sparse, "BUILD_FAILED", /ended with (exit code|SIGXFSZ)/);
+    await refused(sparse, "BUILD_OUT_OF_DISK", /a file larger than 10240 MB/);
+    // Also when a program is ended for it, or says so in its own words.
+    const config = { buildDiskBytesMax: 64 * MB };
+    for (const command of ["head -c 100000000 /dev/zero > public/large", "dd if=/dev/zero of=public/large bs=1M count=100 || exit 1"]) {
+      await refused(`execFileSync("sh", ["-c", ${JSON.stringify(command)}], { stdio: "inherit" });`, "BUILD_OUT_OF_DISK", /64 MB/, {
+        config,
+      });
+    }
     // One that is within a file's limit, and with others beyond the output's.
     const many = `for (let n = 0; n < 3; n++) { fs.ftruncateSync(fs.openSync("public/" + n, "w"), 50 * ${MB}); }`;
     await refused(many, "BUILD_OUTPUT_INVALID", /more than 100\.00 MB/, {

@@ -37,7 +37,7 @@ import {
   type BuildRecord,
   type RecordEntry,
 } from "./reuse.ts";
-import { isRealDirectory, watchDisk } from "./scratch.ts";
+import { explainByDisk, isRealDirectory, watchDisk } from "./scratch.ts";
 import { writeSource } from "./source.ts";
 import type { BuildStandby } from "./standby.ts";
 import type { Toolchains } from "./toolchain.ts";
@@ -347,6 +347,10 @@ async function runWorker(
   const { config, signal } = request;
   const { sandbox } = at;
   const output = Promise.all([lines.follow(sandbox.stdout, "stdout"), lines.follow(sandbox.stderr, "stderr")]);
+  const end = async (): Promise<void> => {
+    await sandbox.kill();
+    await Promise.race([output, sleep(lastLinesMs, undefined, { ref: false })]);
+  };
   try {
     const programs = await at.addToolchains(managersOf(planned), request.toolchains);
     if (signal.aborted) throw new MayflyError("canceled");
@@ -355,9 +359,12 @@ async function runWorker(
     const message = await supervise(at, { ...planned, bundleBytesMax: config.functionBundleBytesMax, programs, env }, request);
     if (message.type === "failed")
       throw new MayflyError(workerCodes.find((code) => code === message.code) ?? "BUILD_FAILED", message.message);
+  } catch (error) {
+    await end();
+    if (!(error instanceof MayflyError) || !workerCodes.includes(error.code)) throw error;
+    throw (await explainByDisk(at.scratch, [...lines.last, error.message].join("\n"), config)) ?? error;
   } finally {
-    await sandbox.kill();
-    await Promise.race([output, sleep(lastLinesMs, undefined, { ref: false })]);
+    await end();
   }
 }
 

@@ -13,12 +13,15 @@ const logBytesMax = 32 * 1024 * 1024;
 /** A line without end is given out in pieces of this many characters. */
 const pendingCharsMax = 65_536;
 const mask = "••••••";
+/** At least so many are remembered for {@link LogLines.last}. */
+const lastLines = 100;
 
 export class LogLines {
   readonly #log: (line: string, stream: "stdout" | "stderr" | "system") => void;
   readonly #lineBytesMax: number;
   readonly #secrets: RegExp | null;
   readonly #overlap: number;
+  readonly #last: string[] = [];
   #bytes = 0;
 
   constructor(options: {
@@ -31,6 +34,11 @@ export class LogLines {
     const forms = secretForms(options.secrets);
     this.#secrets = forms.length === 0 ? null : new RegExp(forms.map(RegExp.escape).join("|"), "g");
     this.#overlap = forms.reduce((longest, form) => Math.max(longest, form.length), 1);
+  }
+
+  /** The newest lines. */
+  get last(): readonly string[] {
+    return this.#last;
   }
 
   /** Text with known secrets masked. */
@@ -76,6 +84,7 @@ export class LogLines {
     // A carriage return starts the line anew: progress bars would otherwise pile up.
     const text = this.mask(line.replace(/\r$/, ""));
     const last = text.slice(text.lastIndexOf("\r") + 1);
+    if (this.#last.push(last) > 2 * lastLines) this.#last.splice(0, lastLines);
     for (const piece of cut(last, this.#lineBytesMax)) {
       this.#bytes += Buffer.byteLength(piece) + 1;
       this.#log(piece, stream);

@@ -10,9 +10,13 @@ import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
 
 const measureMsMax = 60_000;
-const lookMs = 500;
-/** After so many looks at the disk a build is measured in any case. */
-const looksMax = 20;
+/** Between two looks at the disk: the closer to a limit at the pace of the last look, the shorter. */
+const lookMsMax = 500;
+const lookMsMin = 20;
+/** After so long a build is measured in any case. */
+const measureEveryMs = 10_000;
+/** Beside a complaint of a build, so little left on the disk is none. */
+const noRoomBytes = 64 * 2 ** 20;
 
 /** A build owns also the place of its source, and may have left a link to elsewhere there: nothing is to be sought behind that. */
 export async function isRealDirectory(path: string): Promise<boolean> {
@@ -75,8 +79,9 @@ export function watchDisk(options: {
   let stopClock = (): void => {};
   let isOver = false;
   let isMeasuring = false;
-  let measured = { bytes: 0, files: 0, freeBytes: Number.POSITIVE_INFINITY, freeFiles: Number.POSITIVE_INFINITY };
-  let looks = looksMax;
+  /** The first look is the beginning; that it is not empty then counts soon. */
+  let measured: { bytes: number; files: number; freeBytes: number; freeFiles: number; atMs: number } | undefined;
+  let last = { freeBytes: 0, atMs: 0 };
   const stop = (): void => {
     isOver = true;
     stopClock();
@@ -88,31 +93,64 @@ export function watchDisk(options: {
   };
   const measureAll = async (freeBytes: number, freeFiles: number): Promise<void> => {
     const [bytes, files] = await Promise.all([bytesOf(directory), filesOf(directory)]);
-    measured = { bytes, files, freeBytes, freeFiles };
-    looks = 0;
-    if (bytes > bytesMax) refuse("BUILD_OUT_OF_DISK", `The build took more than ${Math.round(bytesMax / 2 ** 20)} MB of disk.`);
+    measured = { bytes, files, freeBytes, freeFiles, atMs: clock.now() };
+    if (bytes > bytesMax) refuse("BUILD_OUT_OF_DISK", tookTooMuch(bytesMax));
     if (files > filesMax) refuse("BUILD_OUT_OF_DISK", `The build made more than ${filesMax} files.`);
   };
-  const look = async (): Promise<void> => {
+  /** @returns when to look again */
+  const look = async (): Promise<number> => {
     const { bavail, bsize, ffree } = await statfs(directory);
     const free = bavail * bsize;
-    if (free < config.diskFreeBytesMin) return refuse("disk_full", "The build filled the server's disk.");
+    const now = clock.now();
+    if (free < config.diskFreeBytesMin) {
+      refuse("disk_full", filledDisk);
+      return lookMsMax;
+    }
+    measured ??= { bytes: 0, files: 0, freeBytes: free, freeFiles: ffree, atMs: now - measureEveryMs + lookMsMax };
+    const room = Math.min(free - config.diskFreeBytesMin, bytesMax - measured.bytes - (measured.freeBytes - free));
+    const bytesPerMs = last.atMs === 0 ? 0 : Math.max(0, last.freeBytes - free) / Math.max(1, now - last.atMs);
+    last = { freeBytes: free, atMs: now };
     const mayBeOver = measured.freeBytes - free >= bytesMax - measured.bytes || measured.freeFiles - ffree >= filesMax - measured.files;
     // Measuring takes as long as there are files; the looks go on meanwhile.
-    if (isMeasuring || !(mayBeOver || looks++ >= looksMax)) return;
-    isMeasuring = true;
-    void measureAll(free, ffree).finally(() => (isMeasuring = false));
+    if (!isMeasuring && (mayBeOver || now - measured.atMs >= measureEveryMs)) {
+      isMeasuring = true;
+      void measureAll(free, ffree).finally(() => (isMeasuring = false));
+    }
+    // At twice the pace it is still halfway.
+    return bytesPerMs === 0 ? lookMsMax / 4 : Math.min(lookMsMax, Math.max(lookMsMin, room / bytesPerMs / 4));
   };
-  const schedule = (): void => {
+  const schedule = (ms: number): void => {
     if (isOver) return;
-    stopClock = clock.after(
-      lookMs,
-      () =>
-        void look()
-          .catch(() => {})
-          .finally(schedule),
-    );
+    stopClock = clock.after(ms, () => void look().then(schedule, () => schedule(lookMsMax)));
   };
-  schedule();
+  schedule(0);
   return stop;
+}
+
+const tookTooMuch = (bytesMax: number): string => `The build took more than ${Math.round(bytesMax / 2 ** 20)} MB of disk.`;
+const filledDisk = "The build filled the server's disk.";
+
+/** What a program says that meets the end of what one file may have, or of the disk. */
+const tooLarge = /\bEFBIG\b|\bSIGXFSZ\b|file too large|file size limit exceeded/i;
+const noRoom = /\bENOSPC\b|no space left on device/i;
+
+/**
+ * Why a build failed when the disk was the reason: a limit that it met before a look at the disk found out.
+ * @param lastWords the build's own; they decide about nothing but what its end is called
+ * @returns null when the disk was not
+ */
+export async function explainByDisk(
+  directory: string,
+  lastWords: string,
+  config: Pick<Config, "buildDiskBytesMax" | "diskFreeBytesMin">,
+): Promise<MayflyError | null> {
+  const { bavail, bsize } = await statfs(directory);
+  const free = bavail * bsize;
+  if (free < config.diskFreeBytesMin || (free < noRoomBytes && noRoom.test(lastWords))) return new MayflyError("disk_full", filledDisk);
+  const bytesMax = config.buildDiskBytesMax;
+  const most = Math.round(bytesMax / 2 ** 20);
+  if (tooLarge.test(lastWords)) {
+    return new MayflyError("BUILD_OUT_OF_DISK", `The build made a file larger than ${most} MB, all the disk that it may take.`);
+  }
+  return (await bytesOf(directory)) > bytesMax ? new MayflyError("BUILD_OUT_OF_DISK", tookTooMuch(bytesMax)) : null;
 }

@@ -144,6 +144,37 @@ it(
   },
 );
 
+for (const keptMB of [100, 0]) {
+  it(
+    `a build that fills the disk, of which ${keptMB} MB are kept free, ends with that reason; its neighbours and the platform do not notice`,
+    { skip: process.getuid?.() === 0 ? false : "mounting a small disk needs root" },
+    async () => {
+      const home = scratchDirectory();
+      const disk = join(home, "data");
+      mkdirSync(disk);
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=500m", "mayfly-test", disk]);
+      atEnd(() => void execFileSync("umount", ["--lazy", disk]));
+      const mayfly = await startMayfly({ home, env: { MAYFLY_DISK_FREE_BYTES_MIN: String(keptMB * 2 ** 20), MAYFLY_BUILDS_MAX: "2" } });
+      const url = await mayfly.deploy(site, "--name", "neighbour");
+      const glutton = projectDirectory({
+        "package.json": JSON.stringify({ scripts: { build: "node fill.cjs" } }),
+        "fill.cjs": 'const block = Buffer.alloc(1 << 22, 1); for (let n = 0; ; n++) require("fs").writeFileSync("part" + n, block);',
+      });
+      await underLoad(mayfly, url, async () => {
+        const { code, stderr } = await mayfly.run("deploy", glutton, "--name", "glutton");
+        assert.equal(code, 1);
+        assert.match(stderr, /disk_full/);
+      });
+      const { json } = await mayfly.call("GET", "/v6/deployments?app=glutton");
+      assert.deepEqual(
+        (json["deployments"] as { state: string }[]).map(({ state }) => state),
+        ["ERROR"],
+      );
+      assert.equal((await mayfly.fetch(`${await mayfly.deploy(site, "--name", "neighbour")}/api/cold`)).text, "cold");
+    },
+  );
+}
+
 it("ends in order in the middle of uploads and builds; the next start takes them up", async () => {
   let mayfly = await startMayfly();
   const slow = projectDirectory({
