@@ -6,6 +6,7 @@ import type { LogQuery } from "../logs/log-store.ts";
 import type { Deployment, LoggedRequest, LogLine, StoredLogLine } from "../model.ts";
 import { listAliases } from "../store/aliases.ts";
 import { findDeployment, listDeployments } from "../store/deployments.ts";
+import { deploymentJson } from "./deployments.ts";
 import { ofDeployment, ofProjects, theDeployment, theProject, type DeploymentCall, type Endpoint, type EndpointCall } from "./endpoint.ts";
 import { count, oneOf, string, time, timeOf } from "./schema.ts";
 
@@ -213,18 +214,26 @@ async function* followBuild(call: EndpointCall, deployment: Deployment): AsyncIt
     if (now === null || call.signal.aborted) return;
     if (isFinal(now.state)) {
       const aliases = await listAliases(store, { deploymentId: deployment.id });
-      yield* endEvents(now, [now.host, ...aliases.map(({ host }) => host)], clock.now());
+      yield* endEvents(now, deploymentJson(call, now, aliases), clock.now());
       return;
     }
     await news.wait(deployment.id, statePollMs);
   }
 }
 
-function* endEvents(deployment: Deployment, hosts: readonly string[], date: number) {
+/** @param json the deployment, as it is given: with it our own client has no more to ask */
+function* endEvents(deployment: Deployment, json: ReturnType<typeof deploymentJson>, date: number) {
   const of = { deploymentId: deployment.id, created: date, date };
-  yield { type: "deployment-state", ...of, payload: { readyState: deployment.state }, info: { readyState: deployment.state } };
+  yield {
+    type: "deployment-state",
+    ...of,
+    payload: { readyState: deployment.state },
+    info: { readyState: deployment.state },
+    deployment: json,
+  };
   // With this line the official client stops waiting at once.
-  if (deployment.state === "READY") yield { type: "alias-assigned", ...of, alias: hosts, aliasError: null, aliasWarning: null };
+  if (deployment.state === "READY")
+    yield { type: "alias-assigned", ...of, alias: [deployment.host, ...json.alias], aliasError: null, aliasWarning: null };
 }
 
 function eventJson(line: StoredLogLine, deployment: Deployment) {

@@ -29,7 +29,7 @@ interface RunOptions {
 
 async function mayfly(args: readonly string[], options: RunOptions = {}): Promise<Run> {
   const env = {
-    HOME: "/nonexistent",
+    HOME: scratchDirectory(),
     TZ: "UTC",
     ...(options.api && { MAYFLY_API: options.api.url, MAYFLY_TOKEN: "mayfly_test" }),
     ...options.env,
@@ -135,7 +135,8 @@ describe("mayfly deploy", () => {
       projectSettings: {},
       source: "cli",
     });
-    assert.deepEqual(files, [{ file: ".vercel/output/config.json", sha: files[0].sha, size: 13, mode: 0o100644 }]);
+    const data = Buffer.from('{"version":3}').toString("base64");
+    assert.deepEqual(files, [{ file: ".vercel/output/config.json", mode: 0o100644, data, encoding: "base64" }]);
   });
 
   it("is a preview of the current directory, named for it, unless flags say otherwise", async () => {
@@ -309,6 +310,7 @@ describe("what goes wrong", () => {
 
   it("a file that changes while it uploads", async () => {
     const root = site();
+    writeFileSync(join(root, "index.html"), "x".repeat(100_000));
     const run = await withApi(["deploy", root], {
       intercept({ path }) {
         if (path === "/v13/deployments") writeFileSync(join(root, "index.html"), "<h1>HELLO</h1>");

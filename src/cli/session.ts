@@ -1,7 +1,9 @@
 /** A command's way to the API: the client for the server and token that its flags and environment name. */
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { ApiClient } from "../client/client.ts";
 import { MayflyError } from "../errors.ts";
-import type { Invocation } from "./command.ts";
+import type { Env, Invocation } from "./command.ts";
 import { resolveApi, resolveToken } from "./credentials.ts";
 
 /** @throws MayflyError usage (not a URL), config_invalid (credentials file) */
@@ -12,6 +14,11 @@ export async function openSession(invocation: Invocation): Promise<ApiClient> {
     throw new MayflyError("forbidden", `The token from ${token.from} has a character that no token has.`);
   }
   return new ApiClient({ api, token: token?.value });
+}
+
+/** Where this person's programs keep what they can do without. */
+export function cacheHome(env: Env): string {
+  return env["XDG_CACHE_HOME"] || join(env["HOME"] || homedir(), ".cache");
 }
 
 /** What a person can do about an error of the API; undefined: the message says it all. */

@@ -2,6 +2,8 @@
  * A deployment's journey as the client makes it: read the source, create, upload what the server lacks, create again,
  * follow until it is final. Hides the order of calls and what is polled when; shows itself to people nowhere.
  */
+import { hash } from "node:crypto";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isErrorCode, MayflyError } from "../errors.ts";
 import type { ApiClient } from "./client.ts";
@@ -11,17 +13,22 @@ import {
   getDeployment,
   getUser,
   isFinal,
+  parseDeployment,
   type CreateRequest,
   type DeploymentFacts,
 } from "./deployments.ts";
+import { isObject } from "./json.ts";
+import { KnownFiles } from "./known-files.ts";
 import { linkPath, type ProjectLink } from "./link.ts";
 import { readSource, type Source } from "./source.ts";
-import { readSmallFiles, uploadFiles, type UploadProgress } from "./upload.ts";
+import { readSmallFiles, unaskedDigests, uploadFiles, type UploadProgress } from "./upload.ts";
 
 export interface DeployRequest extends Omit<CreateRequest, "files" | "project"> {
   readonly directory: string;
   /** What the directory is tied to; it counts where its team is that of the token, else only its project's name does. */
   readonly link?: ProjectLink | undefined;
+  /** Directory in which is remembered what was sent where. Absent: every file is read, and the server is asked about each. */
+  readonly memory?: string | undefined;
 }
 
 /** What happens meanwhile, for who shows it. */
@@ -50,6 +57,8 @@ const pollSteps = [
 ] as const;
 /** Time that the last log lines get to arrive when the deployment is final, in ms. */
 const lastLinesMs = 2000;
+/** A source that is not read within this time, in ms, may take long: the server is asked meanwhile whether it knows the token. */
+const quickMs = 100;
 /** Pause before a stream of events that ended too early is opened again, in ms. */
 const reopenMs = 500;
 
@@ -59,18 +68,24 @@ const reopenMs = 500;
  * @throws MayflyError those of {@link readSource}, {@link uploadFiles} and the server
  */
 export async function startDeployment(client: ApiClient, request: DeployRequest, options: DeployOptions = {}): Promise<DeploymentFacts> {
-  const { source, teamId } = await readWithAccess(client, request, options);
+  const { link, directory, memory, ...rest } = request;
+  const place = hash("sha1", `${client.api}\n${directory}`);
+  const known = memory === undefined ? undefined : await KnownFiles.open(join(memory, `${place}.json`));
+  const { source, teamId } = await readWithAccess(client, request, known, options);
   for (const text of source.warnings) options.onEvent?.({ type: "warning", text });
-  const { link, directory: _, ...rest } = request;
-  const project = link?.orgId === teamId ? link.projectId : undefined;
+  const project = link !== undefined && link.orgId === teamId ? link.projectId : undefined;
   if (link !== undefined && project === undefined) {
     const text = `${linkPath} belongs to another server; deploying to the project "${request.name}" of this one.`;
     options.onEvent?.({ type: "warning", text });
   }
   const create: CreateRequest = { ...rest, project, files: source.files };
   const filesInAll = source.files.length;
-  let inline: ReadonlyMap<string, Buffer> = new Map();
-  let uploaded = { files: 0, bytes: 0 };
+  let inline = await readSmallFiles(source, known === undefined ? [] : unaskedDigests(source, known));
+  let uploaded = { files: inline.size, bytes: bytesOf(inline) };
+  if (inline.size > 0) {
+    const { files: filesTotal, bytes: bytesTotal } = uploaded;
+    options.onEvent?.({ type: "uploading", filesInAll, files: 0, filesTotal, bytes: 0, bytesTotal });
+  }
   for (let round = 0; ; round++) {
     if (options.signal?.aborted === true) throw new MayflyError("canceled");
     // Without the signal: who gives up in the middle could not know the deployment to cancel.
@@ -78,13 +93,14 @@ export async function startDeployment(client: ApiClient, request: DeployRequest,
     if ("created" in answer) {
       options.onEvent?.({ type: "uploaded", filesInAll, ...uploaded });
       options.onEvent?.({ type: "created", deployment: answer.created });
+      void known?.keep();
       return answer.created;
     }
     if (round === createRoundsMax) {
       throw new MayflyError("missing_files", `The server still lacks ${answer.missing.length} files after ${round} uploads of them.`);
     }
-    inline = await readSmallFiles(source, answer.missing);
-    const inlineBytes = [...inline.values()].reduce((sum, bytes) => sum + bytes.byteLength, 0);
+    inline = new Map([...inline, ...(await readSmallFiles(source, answer.missing))]);
+    const inlineBytes = bytesOf(inline);
     const onProgress = (progress: UploadProgress): void => {
       const filesTotal = progress.filesTotal + inline.size;
       const bytesTotal = progress.bytesTotal + inlineBytes;
@@ -129,18 +145,30 @@ export async function followDeployment(client: ApiClient, id: string, options: D
   }
 }
 
-/** Reads the source while the server is asked whether it knows this token: a refusal should not wait for the hashing. */
+const bytesOf = (files: ReadonlyMap<string, Buffer>): number => files.values().reduce((sum, bytes) => sum + bytes.byteLength, 0);
+
+/**
+ * Reads the source while the server is asked whether it knows this token: a refusal should not wait for the hashing. What
+ * is read at once waits for no answer.
+ * @returns the token's team too, where the link is to be compared with it
+ */
 async function readWithAccess(
   client: ApiClient,
   request: DeployRequest,
+  known: KnownFiles | undefined,
   options: DeployOptions,
-): Promise<{ source: Source; teamId: string }> {
+): Promise<{ source: Source; teamId: string | undefined }> {
   const stop = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
-  const { directory, prebuilt, target } = request;
+  const { directory, link, prebuilt, target } = request;
   const onProgress = (files: number, bytes: number): void => options.onEvent?.({ type: "reading", files, bytes });
-  const reading = readSource(directory, { prebuilt, target: target, signal, onProgress });
+  const reading = readSource(directory, { prebuilt, target, known, signal, onProgress });
   try {
+    if (link === undefined) {
+      const late = sleep(quickMs, undefined, { signal }).catch(() => undefined);
+      const quick = await Promise.race([reading, late]);
+      if (quick !== undefined) return { source: quick, teamId: undefined };
+    }
     const [source, { teamId }] = await Promise.all([reading, getUser(client, signal)]);
     return { source, teamId };
   } finally {
@@ -160,7 +188,7 @@ async function pollUntilFinal(
   // It was just created: there will be news of it, or it is looked at soon.
   await news.wait(pollSteps[0].everyMs, signal);
   for (;;) {
-    const deployment = await getDeployment(client, id, signal);
+    const deployment = news.final ?? (await getDeployment(client, id, signal));
     if (isFinal(deployment.state)) return deployment;
     // A deployment goes forward only: a line of its log may have told more than this answer, which was under way.
     if (deployment.state === "BUILDING") tellState("BUILDING");
@@ -185,7 +213,9 @@ async function followEvents(client: ApiClient, id: string, news: News, options: 
     try {
       for await (const event of deploymentEvents(client, id, signal)) {
         const { type, text } = event;
-        if (type === "alias-assigned" || type === "deployment-state") news.tell();
+        if (type === "deployment-state")
+          news.tell(isObject(event["deployment"]) ? parseDeployment(client, event["deployment"]) : undefined);
+        else if (type === "alias-assigned") news.tell();
         // A stream that was opened again begins with the first line.
         const serial = Number(event["serial"] ?? Number.NaN);
         if (serial <= lastSerial) continue;
@@ -215,10 +245,18 @@ function failureOf(deployment: DeploymentFacts): MayflyError {
 class News {
   #told = false;
   #wake: (() => void) | undefined;
+  #final: DeploymentFacts | undefined;
 
-  tell(): void {
+  /** @param deployment as the event itself shows it */
+  tell(deployment?: DeploymentFacts): void {
+    if (deployment !== undefined && isFinal(deployment.state)) this.#final = deployment;
     this.#told = true;
     this.#wake?.();
+  }
+
+  /** The deployment, when it was told that it changes no more. */
+  get final(): DeploymentFacts | undefined {
+    return this.#final;
   }
 
   /** Until something is told, at most `ms`. @throws MayflyError canceled */

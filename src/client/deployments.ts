@@ -324,7 +324,8 @@ function parseLogLine(line: JsonObject, lineText: string): LogLineFacts {
 
 const states: ReadonlySet<string> = new Set<DeploymentState>(["QUEUED", "BUILDING", "READY", "ERROR", "CANCELED"]);
 
-function parseDeployment(client: ApiClient, json: JsonObject): DeploymentFacts {
+/** @throws MayflyError server_unreachable when it is none */
+export function parseDeployment(client: ApiClient, json: JsonObject): DeploymentFacts {
   const id = text(json["id"]) ?? text(json["uid"]);
   const host = text(json["url"]);
   if (id === undefined || host === undefined) {

@@ -2,14 +2,15 @@
  * What of a directory is uploaded: every file's path, size, mode and SHA-1. Hides walking, ignore rules and hashing.
  * Invariants: the list is sorted by path; no file is ever held whole in memory; symlinks are sent as links, never followed.
  */
-import { createHash } from "node:crypto";
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from "node:fs";
+import { createHash, hash } from "node:crypto";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats } from "node:fs";
 import { lstat, open, readdir, readFile, readlink, realpath, stat, type FileHandle } from "node:fs/promises";
 import { isAbsolute, join, normalize, posix, sep } from "node:path";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
 import type { Target } from "../model.ts";
 import { isObject } from "./json.ts";
 import { readIgnoreRules, readVercelIgnore, type IgnoreRules } from "./ignore-rules.ts";
+import type { KnownFiles } from "./known-files.ts";
 
 /** Mode of a symlink in a file list; its content is the link's target. */
 export const linkMode = 0o120777;
@@ -47,7 +48,9 @@ export interface SourceOptions {
   /** A prebuilt output that was built for another target is refused. */
   readonly target?: Target;
   readonly signal?: AbortSignal | undefined;
-  /** Called after each file, with how many files and bytes have been read. */
+  /** Digests of an earlier time; is told of those that are made. */
+  readonly known?: KnownFiles | undefined;
+  /** Called now and then, with how many files and bytes have been read. */
   readonly onProgress?: ((files: number, bytes: number) => void) | undefined;
 }
 
@@ -270,14 +273,18 @@ async function hashAll(root: string, entries: readonly Entry[], options: SourceO
       throwIfCanceled(signal);
       const index = next++;
       const entry = entries[index]!;
-      if (index % atOnceMax === 0) await new Promise(setImmediate);
+      if (index % atOnceMax === 0) {
+        options.onProgress?.(done, bytes);
+        await new Promise(setImmediate);
+      }
       const file = entry.isLink
         ? await hashLink(root, entry.path)
-        : (hashSmallFile(root, entry.path, buffer) ?? (await hashFile(root, entry.path, buffer, signal)));
+        : (knownFile(root, entry.path, options.known) ??
+          hashSmallFile(root, entry.path, buffer, options.known) ??
+          (await hashFile(root, entry.path, buffer, signal, options.known)));
       files[index] = file;
       done++;
       bytes += file.size;
-      options.onProgress?.(done, bytes);
     }
   };
   const guarded = async (): Promise<void> => {
@@ -289,24 +296,45 @@ async function hashAll(root: string, entries: readonly Entry[], options: SourceO
     }
   };
   await Promise.all(Array.from({ length: Math.min(parallelMax, entries.length) }, guarded));
+  options.onProgress?.(done, bytes);
   return files;
 }
 
 async function hashLink(root: string, path: string): Promise<SourceFile> {
   const target = await readLink(root, path);
-  return { path, sha: createHash("sha1").update(target).digest("hex"), size: target.byteLength, mode: linkMode };
+  return { path, sha: hash("sha1", target), size: target.byteLength, mode: linkMode };
+}
+
+/** A file that has not changed since it was last read; undefined: perhaps it has. */
+function knownFile(root: string, path: string, known: KnownFiles | undefined): SourceFile | undefined {
+  const facts = known === undefined ? undefined : lstatSync(join(root, path), { throwIfNoEntry: false });
+  if (facts?.isFile() !== true) return undefined;
+  const sha = known!.find(path, facts);
+  return sha === undefined ? undefined : { path, sha, size: facts.size, mode: modeOf(facts) };
 }
 
 /** As {@link hashFile}, for a file that the buffer holds; undefined for others, which that reads or says what is wrong with. */
-function hashSmallFile(root: string, path: string, buffer: Buffer): SourceFile | undefined {
+function hashSmallFile(root: string, path: string, buffer: Buffer, known: KnownFiles | undefined): SourceFile | undefined {
+  const beganMs = Date.now();
+  const small = readSmallFile(root, path, buffer);
+  if (small === undefined) return undefined;
+  const sha = hash("sha1", small.bytes);
+  known?.note(path, small.facts, beganMs, sha);
+  return { path, sha, size: small.facts.size, mode: modeOf(small.facts) };
+}
+
+/**
+ * A regular file that the buffer holds, in one go; undefined: it is none.
+ * @returns what it was before it was read, and its bytes, a part of the buffer
+ */
+export function readSmallFile(root: string, path: string, buffer: Buffer): { readonly facts: Stats; readonly bytes: Buffer } | undefined {
   let descriptor: number | undefined;
   try {
     descriptor = openSync(join(root, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     const facts = fstatSync(descriptor);
     if (!facts.isFile() || facts.size >= buffer.byteLength) return undefined;
     if (readSync(descriptor, buffer, 0, buffer.byteLength, null) !== facts.size) return undefined;
-    const sha = createHash("sha1").update(buffer.subarray(0, facts.size)).digest("hex");
-    return { path, sha, size: facts.size, mode: modeOf(facts) };
+    return { facts, bytes: buffer.subarray(0, facts.size) };
   } catch {
     return undefined;
   } finally {
@@ -317,23 +345,32 @@ function hashSmallFile(root: string, path: string, buffer: Buffer): SourceFile |
 const modeOf = (facts: Stats): number => ((facts.mode & 0o100) === 0 ? 0o100644 : 0o100755);
 
 /** All facts come from one open descriptor, so they belong to one file even if the path is given to another meanwhile. */
-async function hashFile(root: string, path: string, buffer: Buffer, signal: AbortSignal | undefined): Promise<SourceFile> {
+async function hashFile(
+  root: string,
+  path: string,
+  buffer: Buffer,
+  signal: AbortSignal | undefined,
+  known: KnownFiles | undefined,
+): Promise<SourceFile> {
   try {
+    const beganMs = Date.now();
     const { handle: opened, facts } = await openSourceFile(root, path);
     await using handle = opened;
-    const hash = createHash("sha1");
+    const sha1 = createHash("sha1");
     let size = 0;
     for (;;) {
       throwIfCanceled(signal);
       const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength, null);
       if (bytesRead === 0) break;
       size += bytesRead;
-      hash.update(buffer.subarray(0, bytesRead));
+      sha1.update(buffer.subarray(0, bytesRead));
       // A file that is appended to all the time would otherwise never end.
       if (size > facts.size) throw fileChanged(path);
     }
     if (size !== facts.size) throw fileChanged(path);
-    return { path, sha: hash.digest("hex"), size, mode: modeOf(facts) };
+    const sha = sha1.digest("hex");
+    known?.note(path, facts, beganMs, sha);
+    return { path, sha, size, mode: modeOf(facts) };
   } catch (error) {
     throw unreadable(path, error);
   }

@@ -2,15 +2,18 @@
  * Sends the files that the server lacks, several at a time, straight from disk. Invariant: the last bytes of a file are
  * sent only after all its bytes have been found to have the announced digest, so a file that changed is never accepted.
  */
-import { createHash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import { MayflyError } from "../errors.ts";
 import type { ApiClient } from "./client.ts";
-import { fileChanged, linkMode, openSourceFile, readLink, unreadable, type Source, type SourceFile } from "./source.ts";
+import type { KnownFiles } from "./known-files.ts";
+import { fileChanged, linkMode, openSourceFile, readLink, readSmallFile, unreadable, type Source, type SourceFile } from "./source.ts";
 
 const parallelDefault = 16;
 /** Smaller files, and no more of them in all, go with the call that creates the deployment: each by itself would take longer. */
 const smallBytesMax = 64 * 1024;
 const inlineBytesMax = 2 * 1024 * 1024;
+/** As many that the server was never sent go with the first call, before it has said that it lacks them. */
+const unaskedBytesMax = 256 * 1024;
 const chunkBytes = 256 * 1024;
 
 export interface UploadProgress {
@@ -86,13 +89,25 @@ export async function uploadFiles(
  */
 export async function readSmallFiles(source: Source, missing: readonly string[]): Promise<ReadonlyMap<string, Buffer>> {
   const small = new Map<string, Buffer>();
+  const buffer = Buffer.allocUnsafeSlow(smallBytesMax + 1);
   let bytes = 0;
   for (const file of filesOf(source, missing)) {
     if (file.size > smallBytesMax || bytes + file.size > inlineBytesMax) continue;
     bytes += file.size;
-    small.set(file.sha, Buffer.concat(await Array.fromAsync(checkedBytes(source.root, file, () => {}))));
+    const read = file.mode === linkMode ? undefined : readSmallFile(source.root, file.path, buffer)?.bytes;
+    const isRight = read !== undefined && hash("sha1", read) === file.sha;
+    // Else the slow way says what is wrong.
+    small.set(file.sha, isRight ? Buffer.from(read) : Buffer.concat(await Array.fromAsync(checkedBytes(source.root, file, () => {}))));
   }
   return small;
+}
+
+/** Digests of files that the server probably lacks, when these are so few that asking it first would take longer; else none. */
+export function unaskedDigests(source: Source, known: KnownFiles): readonly string[] {
+  const unsent = new Map(source.files.flatMap(({ sha, size }) => (known.isSent(sha) ? [] : [[sha, size] as const])));
+  let bytes = 0;
+  for (const size of unsent.values()) bytes += size > smallBytesMax ? Number.POSITIVE_INFINITY : size;
+  return bytes <= unaskedBytesMax ? [...unsent.keys()] : [];
 }
 
 /** One file for each digest. */

@@ -2,7 +2,7 @@
  * `mayfly deploy`: a directory becomes a deployment. Invariants: stdout has the URL (or, with --json, one object) and
  * nothing else; the exit code is 0 only when the deployment is ready (or created, with --no-wait).
  */
-import { basename, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import type { ApiClient } from "../../client/client.ts";
 import { followDeployment, startDeployment, type DeployEvent } from "../../client/deploy.ts";
 import { cancelDeployment, getDeployment, type BuildSummary, type DeploymentFacts } from "../../client/deployments.ts";
@@ -10,8 +10,8 @@ import { readLinkFile } from "../../client/link.ts";
 import { MayflyError, messageOf } from "../../errors.ts";
 import { projectName } from "../../names.ts";
 import { apiFlags, type Command, type Invocation } from "../command.ts";
-import { counted, formatBytes, formatDuration, type Terminal } from "../output.ts";
-import { openSession } from "../session.ts";
+import { counted, formatBytes, formatDuration, grouped, type Terminal } from "../output.ts";
+import { cacheHome, openSession } from "../session.ts";
 import { parseVariables } from "../variables.ts";
 
 export const deploy: Command = {
@@ -56,6 +56,7 @@ export const deploy: Command = {
     const request = {
       directory,
       link,
+      memory: join(cacheHome(invocation.env), "mayfly"),
       name: chosenName(named ?? link?.projectName, directory),
       target: invocation.has("prod") ? ("production" as const) : ("preview" as const),
       prebuilt: invocation.has("prebuilt"),
@@ -135,7 +136,7 @@ export function progressOn(terminal: Terminal): (event: DeployEvent) => void {
         terminal.note(`${terminal.paintNote("yellow", "Warning:")} ${terminal.foreignNote(event.text)}`);
         break;
       case "uploading": {
-        const what = `Uploading ${event.filesTotal.toLocaleString("en")} of ${counted(event.filesInAll, "file")}`;
+        const what = `Uploading ${grouped(event.filesTotal)} of ${counted(event.filesInAll, "file")}`;
         terminal.live(`${what} (${formatBytes(event.bytes)} of ${formatBytes(event.bytesTotal)})…`);
         if (!announced && !terminal.isLive) terminal.note(`${what} (${formatBytes(event.bytesTotal)})…`);
         announced = true;
@@ -146,9 +147,7 @@ export function progressOn(terminal: Terminal): (event: DeployEvent) => void {
         terminal.settle();
         if (event.files === 0) terminal.note(`Uploading 0 of ${counted(event.filesInAll, "file")}: the server has them all.`);
         else if (terminal.isLive) {
-          terminal.note(
-            `Uploaded ${event.files.toLocaleString("en")} of ${counted(event.filesInAll, "file")} (${formatBytes(event.bytes)}).`,
-          );
+          terminal.note(`Uploaded ${grouped(event.files)} of ${counted(event.filesInAll, "file")} (${formatBytes(event.bytes)}).`);
         }
         break;
       case "created":

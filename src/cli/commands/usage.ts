@@ -2,7 +2,7 @@
 import { readUsage, type UsageAmounts, type UsageFacts, type UsageQuery, type UsageReport } from "../../client/usage.ts";
 import { apiFlags, type Command } from "../command.ts";
 import { parseSince, usageError } from "../flags.ts";
-import { formatDuration, formatTable, type Terminal } from "../output.ts";
+import { formatDuration, formatTable, grouped, type Terminal } from "../output.ts";
 import { openSession, parseDeploymentRef } from "../session.ts";
 
 const hourMs = 3_600_000;
@@ -113,11 +113,11 @@ function formatReport(report: UsageReport, by: UsageQuery["groupBy"], withProjec
 }
 
 function cells(sum: UsageAmounts, chart: readonly number[], terminal: Terminal): string[] {
-  const errors = sum.errors.toLocaleString("en");
+  const errors = grouped(sum.errors);
   return [
-    sum.invocations.toLocaleString("en"),
+    grouped(sum.invocations),
     sum.errors > 0 ? terminal.paint("red", errors) : errors,
-    sum.coldStarts.toLocaleString("en"),
+    grouped(sum.coldStarts),
     formatDuration(sum.wallMs),
     sum.cpuMs === null ? "-" : formatDuration(sum.cpuMs),
     formatGbSeconds(sum.gbSeconds),
@@ -159,6 +159,6 @@ function sparkline(counts: readonly number[]): string {
 
 /** `0.004`, `1.25`, `12.3`, `1,234`: three digits where they matter. */
 function formatGbSeconds(value: number): string {
-  if (value >= 99.95) return Math.round(value).toLocaleString("en");
+  if (value >= 99.95) return grouped(Math.round(value));
   return value.toFixed(value < 0.995 ? 3 : value < 9.995 ? 2 : 1);
 }
