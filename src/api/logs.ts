@@ -10,8 +10,10 @@ import { deploymentJson } from "./deployments.ts";
 import { ofDeployment, ofProjects, theDeployment, theProject, type DeploymentCall, type Endpoint, type EndpointCall } from "./endpoint.ts";
 import { count, oneOf, string, time, timeOf } from "./schema.ts";
 
-/** How often a followed deployment is looked at: the longest that a line is late. */
-const statePollMs = 50;
+/** How often the log of a followed deployment is looked at: the longest that a line is late. */
+const linesPollMs = 50;
+/** Every so many of these looks the deployment too is looked at; its end is told, unless another control plane has made it. */
+const looksOfState = 10;
 /** Of `request-logs`: rows in a page, and the newest deployments of a project that are looked at. */
 const requestPageSize = 50;
 const requestDeploymentsMax = 100;
@@ -206,8 +208,13 @@ async function* follow(call: EndpointCall, query: LogQuery, toJson: (line: Store
 async function* followBuild(call: EndpointCall, deployment: Deployment): AsyncIterable<unknown> {
   const { logs, store, clock, news } = call.context;
   let afterSerial = 0;
-  for (;;) {
-    const now = await findDeployment(store, deployment.teamId, deployment.id);
+  let isTold = true;
+  let now: Deployment | null = deployment;
+  for (let look = 0; ; look++) {
+    // What is told from here on is news of after the look.
+    const told = news.wait(deployment.id, linesPollMs);
+    // Before the lines: a deployment that is final has no more of them.
+    if (isTold || look % looksOfState === 0) now = await findDeployment(store, deployment.teamId, deployment.id);
     const { lines } = await logs.query({ deploymentId: deployment.id, source: "build", afterSerial });
     for (const line of lines) yield eventJson(line, now ?? deployment);
     afterSerial = lines.at(-1)?.serial ?? afterSerial;
@@ -217,7 +224,7 @@ async function* followBuild(call: EndpointCall, deployment: Deployment): AsyncIt
       yield* endEvents(now, deploymentJson(call, now, aliases), clock.now());
       return;
     }
-    await news.wait(deployment.id, statePollMs);
+    isTold = await told;
   }
 }
 

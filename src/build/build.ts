@@ -270,12 +270,15 @@ async function buildInSandbox(
   for (const path of await writeSource(tree, repository, blobs))
     lines.system(`The link "${path}" leads out of the source; it is left out.`);
   let installed: Digest | null = null;
+  // Without either there is nothing to keep, and what the lane has stays for a build that wants it.
+  const usesCaches = job.installs.length > 0 || job.runsCommands;
   opened.defer(async () => {
-    const lane = reuse?.laneToWrite ?? null;
+    const lane = usesCaches ? (reuse?.laneToWrite ?? null) : null;
     await at.sandbox.kill();
     if (lane !== null && (await isRealDirectory(repository))) await reuse!.caches.keep(deployment.projectId, lane, kept, installed);
   });
-  const key = reuse === undefined ? null : await reuse.caches.take(deployment.projectId, reuse.lanesToRead, reuse.laneToWrite, kept);
+  const key =
+    reuse === undefined || !usesCaches ? null : await reuse.caches.take(deployment.projectId, reuse.lanesToRead, reuse.laneToWrite, kept);
   const isInstalled = key !== null && keys !== null && [keys.install, keys.everything].includes(key);
   await mkdir(at.hostPath(guestPaths.downloads), { recursive: true });
   const installs = job.installs.map((install) => ({ ...install, done: isInstalled && install.command === null }));

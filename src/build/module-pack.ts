@@ -8,7 +8,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, copyFile, lstat, mkdir, mkdtemp, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, lstat, mkdir, mkdtemp, readFile, readlink, rename, rm, statfs, symlink, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { messageOf } from "../errors.ts";
@@ -25,6 +25,10 @@ const loadMsMax = 10_000;
 /** So many Functions are tried, when those before did not load to their end. */
 const attemptsMax = 3;
 const copiesAtOnce = 16;
+/** Where a sandbox has a file system in memory, what kind that is (`man statfs`), and how much of what it has left a bundle must fit in. */
+const inMemory = "/tmp";
+const tmpfs = 0x01_02_19_94;
+const shareOfMemory = 4;
 const code = /\.c?js$/;
 /** Words of code that changes how modules are loaded: it must not get packs that were not tried with it. */
 const changesLoading = /["'](?:node:)?module["']|_extensions|_resolveFilename|_compile/;
@@ -168,7 +172,7 @@ export class ModulePacker {
   /** Makes packs of all that the Function loads. @returns whether it loaded to its end */
   async #record(candidate: Candidate): Promise<boolean> {
     const { entries, entry, shares } = candidate;
-    const directory = await makeDirectory(entry.handler, [...entries.keys()]);
+    const directory = await makeDirectory(entry.handler, [...entries.keys()], candidate.bytes);
     try {
       const root = join(directory, "task");
       await layOut(entries, root);
@@ -260,15 +264,21 @@ async function eachAtOnce<Item>(items: readonly Item[], work: (item: Item) => Pr
 }
 
 /** The same for the same Function: its path decides on a few bytes of V8's code cache. Another when somebody has made that one. */
-async function makeDirectory(handler: string, paths: readonly string[]): Promise<string> {
+async function makeDirectory(handler: string, paths: readonly string[], bytes: number): Promise<string> {
   const hash = createHash("sha256").update(JSON.stringify([handler, ...paths.toSorted()]));
-  const directory = join(tmpdir(), `mayfly-pack-${hash.digest("hex").slice(0, 16)}`);
+  const directory = join(await chooseTemporary(bytes), `mayfly-pack-${hash.digest("hex").slice(0, 16)}`);
   try {
     await mkdir(directory, { mode: 0o700 });
     return directory;
   } catch {
     return await mkdtemp(`${directory}-`);
   }
+}
+
+/** A directory in memory, if there is one with room: hundreds of files that live for a second are made there in a tenth of the time. */
+async function chooseTemporary(bytes: number): Promise<string> {
+  const { type, bavail, bsize } = await statfs(inMemory);
+  return type === tmpfs && bytes * shareOfMemory < bavail * bsize ? inMemory : tmpdir();
 }
 
 /** null: it is nothing that a bundle is laid out from. */

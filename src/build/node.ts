@@ -15,6 +15,7 @@ import { chooseNodeMajor, type NodeMajor } from "./node-version.ts";
 import { Probes, SourceFiles } from "./source-files.ts";
 import { readStaticConfig } from "./static-config.ts";
 import type { BuildContext, StepResult } from "./step.ts";
+import { TraceMemory } from "./trace-memory.ts";
 import { Tracer } from "./trace.ts";
 import { Transpiler, typed } from "./transpile.ts";
 
@@ -30,6 +31,7 @@ export class NodeBuilder {
   readonly #transpiler: Transpiler;
   readonly #packer: ModulePacker;
   readonly #sources: SourceFiles;
+  readonly #memory: TraceMemory | null;
   readonly #tracer: Tracer;
 
   /** @param count how often {@link build} will be called: what several Functions reach is packed when all of them are known */
@@ -39,7 +41,12 @@ export class NodeBuilder {
     this.#nodeMajor.catch(() => {});
     this.#sources = new SourceFiles(context.repository, context.job.runsCommands);
     this.#transpiler = new Transpiler(this.#sources, this.#nodeMajor);
-    this.#tracer = new Tracer(this.#sources, this.#transpiler, context.work);
+    const { installs, runsCommands } = context.job;
+    // Commands of the project may have changed what is installed.
+    const remembers = installs.length > 0 && !runsCommands;
+    const isSameInstall = installs.every(({ done }) => done === true);
+    this.#memory = remembers ? new TraceMemory(context.repository, context.work, isSameInstall) : null;
+    this.#tracer = new Tracer(this.#sources, this.#transpiler, context.work, this.#memory);
     this.#packer = new ModulePacker(context, count);
   }
 
@@ -55,6 +62,11 @@ export class NodeBuilder {
     } finally {
       if (!asked) this.#packer.leave();
     }
+  }
+
+  /** When all of them are built: leaves to the next build what it may use. */
+  leave(): void {
+    this.#memory?.keep();
   }
 
   async #build(step: BuildStep, addPacks: AddPacks): Promise<StepResult> {

@@ -104,13 +104,13 @@ export class Probes {
     this.#installed = true;
   }
 
-  /** All of another's. */
-  add(other: Probes): void {
-    for (const path of other.#inputs) this.#inputs.add(path);
-    for (const path of other.#absent) this.#absent.add(path);
-    for (const path of other.#packages) this.#packages.add(path);
-    this.#anyName ||= other.#anyName;
-    this.#installed ||= other.#installed;
+  /** All that another trace has noted. */
+  add({ inputs, absent, packages, anyName, installed }: StepTrace): void {
+    for (const path of inputs) this.#inputs.add(path);
+    for (const path of absent) this.#absent.add(path);
+    for (const path of packages) this.#packages.add(path);
+    this.#anyName ||= anyName;
+    this.#installed ||= installed;
   }
 
   toTrace(): StepTrace {

@@ -6,14 +6,11 @@ import { readFile } from "node:fs/promises";
 import { join, sep } from "node:path";
 import { messageOf } from "../errors.ts";
 import { Probes, type SourceFiles } from "./source-files.ts";
+import type { Closure, TraceMemory } from "./trace-memory.ts";
 import type { Transpiler } from "./transpile.ts";
 
 type Nft = typeof import("@vercel/nft");
 type Resolve = NonNullable<Parameters<Nft["nodeFileTrace"]>[1]>["resolve"] & {};
-interface Closure {
-  readonly files: readonly string[];
-  readonly probes: Probes;
-}
 
 /** In the project's own code: files may be chosen by a name that is computed, or a directory be read. */
 export const choosesByName =
@@ -25,14 +22,19 @@ export class Tracer {
   readonly #files: SourceFiles;
   readonly #transpiler: Transpiler;
   readonly #work: string;
+  readonly #memory: TraceMemory | null;
   /** Shared with nft: real path → what the file's code says. */
   readonly #cache = { analysisCache: new Map<string, unknown>() };
   readonly #closures = new Map<string, Promise<Closure>>();
   readonly #byName = new Map<string, boolean>();
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** @param work absolute path of the project's root: its working directory when it runs */
-  constructor(files: SourceFiles, transpiler: Transpiler, work: string) {
+  /**
+   * @param work absolute path of the project's root: its working directory when it runs
+   * @param memory of earlier builds; null: there is none
+   */
+  constructor(files: SourceFiles, transpiler: Transpiler, work: string, memory: TraceMemory | null) {
+    this.#memory = memory;
     this.#files = files;
     this.#transpiler = transpiler;
     this.#work = work;
@@ -57,7 +59,7 @@ export class Tracer {
     for (const path of packages) {
       const closure = await this.#closure(path);
       for (const file of closure.files) all.add(file);
-      probes.add(closure.probes);
+      probes.add(closure.trace);
     }
     return [...all];
   }
@@ -66,10 +68,18 @@ export class Tracer {
   #closure(path: string): Promise<Closure> {
     let closure = this.#closures.get(path);
     if (closure === undefined) {
-      const probes = new Probes(this.#files);
-      closure = this.#walk(path, null, probes, null).then((files) => ({ files, probes }));
-      this.#closures.set(path, closure);
+      this.#closures.set(path, (closure = this.#reach(path)));
     }
+    return closure;
+  }
+
+  async #reach(path: string): Promise<Closure> {
+    const known = this.#memory?.find(path);
+    if (known !== undefined) return known;
+    const probes = new Probes(this.#files);
+    const files = await this.#walk(path, null, probes, null);
+    const closure = { files, trace: probes.toTrace() };
+    this.#memory?.note(path, closure);
     return closure;
   }
 

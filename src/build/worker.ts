@@ -165,6 +165,7 @@ async function runSteps(context: BuildContext, reused: readonly number[], earlie
     const builder = new NodeBuilder(context, functions.length);
     const ends = await Promise.allSettled(functions.map((step) => run(step, () => builder.build(step))));
     reportFailures(functions, ends);
+    builder.leave();
   }
   return steps.map((step) => done.get(step)!);
 }

@@ -16,15 +16,17 @@ export class DeploymentNews {
     for (const wake of this.#waiting.get(deploymentId) ?? []) wake();
   }
 
-  /** Until something is told of the deployment, at most `ms`. */
-  async wait(deploymentId: string, ms: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const stop = this.#clock.after(ms, resolve);
+  /** Until something is told of the deployment, at most `ms`. @returns whether it was */
+  async wait(deploymentId: string, ms: number): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const stop = this.#clock.after(ms, () => resolve(false));
+    const wake = (): void => resolve(true);
     const waiting = this.#waiting.get(deploymentId) ?? new Set();
-    this.#waiting.set(deploymentId, waiting.add(resolve));
-    await promise;
+    this.#waiting.set(deploymentId, waiting.add(wake));
+    const isTold = await promise;
     stop();
-    waiting.delete(resolve);
+    waiting.delete(wake);
     if (waiting.size === 0 && this.#waiting.get(deploymentId) === waiting) this.#waiting.delete(deploymentId);
+    return isTold;
   }
 }
