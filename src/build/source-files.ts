@@ -4,10 +4,11 @@
  * next build is compared by (reuse.ts). Paths are noted as they really are, behind every link, and every link on the way
  * is noted too; what lies in a node_modules is the install's and only noted as such.
  */
-import { readFileSync, readlinkSync, statSync, type Stats } from "node:fs";
+import { lstatSync, readFileSync, readlinkSync, statSync, type Stats } from "node:fs";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { StepTrace } from "./builder.ts";
 
+const quietly = { throwIfNoEntry: false } as const;
 const installed = /(?:^|\/)node_modules(?:\/|$)/;
 /** The innermost package that a path is in. */
 const packageDirectory = /^.*(?:^|\/)node_modules\/(?:@[^/]+\/)?[^/]+/;
@@ -32,14 +33,14 @@ export class SourceFiles {
   /** What is there, behind links; null: nothing. */
   stat(path: string): Stats | null {
     let stats = this.#stats.get(path);
-    if (stats === undefined) this.#stats.set(path, (stats = orNull(() => statSync(path))));
+    if (stats === undefined) this.#stats.set(path, (stats = orNull(() => statSync(path, quietly)) ?? null));
     return stats;
   }
 
   /** Where the link leads; null: it is none. */
   readlink(path: string): string | null {
     let target = this.#links.get(path);
-    if (target === undefined) this.#links.set(path, (target = orNull(() => readlinkSync(path))));
+    if (target === undefined) this.#links.set(path, (target = orNull(() => readLink(path))));
     return target;
   }
 
@@ -140,6 +141,11 @@ export class Probes {
       if (this.#files.notesPackages) this.#packages.add(packageDirectory.exec(name)?.[0] ?? name);
     }
   }
+}
+
+/** Most paths are none: to ask first costs less than an exception. */
+function readLink(path: string): string | null {
+  return lstatSync(path, quietly)?.isSymbolicLink() === true ? readlinkSync(path) : null;
 }
 
 function orNull<Value>(ask: () => Value): Value | null {
