@@ -1,3 +1,4 @@
+/** What packages reach is traced once for an install, and again when anything else that the trace met has changed. */
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

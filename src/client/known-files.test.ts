@@ -1,3 +1,4 @@
+/** What is remembered of a directory that was deployed, and every edit that must be seen all the same. */
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync, renameSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
