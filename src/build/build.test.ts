@@ -316,6 +316,11 @@ test("a build that fails, and one that leaves nothing", async () => {
     "BUILD_FAILED",
     /"npm run build" ended with exit code 3/,
   );
+  for (const [path, file] of [
+    ["vercel.json", { buildCommand: "hugo --gc" }],
+    ["package.json", { scripts: { build: "hugo --gc" } }],
+  ] as const)
+    await refused({ [path]: json(file), "hugo.toml": "" }, "BUILD_FAILED", /exit code 127\. Builds have no program "hugo"/);
   await refused(
     { "vercel.json": json({ buildCommand: "true", outputDirectory: "out" }), a: "" },
     "BUILD_FAILED",

@@ -7,7 +7,7 @@ import { basename, dirname, extname, join, posix } from "node:path";
 import { errnoOf, MayflyError } from "../errors.ts";
 import type { Route } from "../model.ts";
 import type { BuildStep } from "./builder.ts";
-import { runCommand, runShell } from "./command.ts";
+import { runCommand, runShell, type CommandEnd } from "./command.ts";
 import type { BuildContext, StepResult } from "./step.ts";
 
 /** The part of a framework's record that a build needs. */
@@ -50,8 +50,19 @@ export async function runBuildCommand(context: BuildContext, fallback: string | 
   console.log(`Building: ${command}`);
   const started = performance.now();
   const end = await runShell(command, work, repository);
-  if (end.exitCode !== 0) throw new MayflyError("BUILD_FAILED", `"${command}" ended with ${end.signal ?? `exit code ${end.exitCode}`}.`);
+  if (end.exitCode !== 0)
+    throw new MayflyError("BUILD_FAILED", `"${command}" ended with ${end.signal ?? `exit code ${end.exitCode}`}.${hintOf(end)}`);
   console.log(`Built in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+/** What a shell says of a program that it does not find: `sh: 1: hugo: not found`. */
+const notFound = /^(?:.*: )?([\w@.+-]+): (?:command )?not found\s*$/m;
+
+function hintOf({ exitCode, tail }: CommandEnd): string {
+  const program = exitCode === 127 ? notFound.exec(tail)?.[1] : undefined;
+  return program === undefined
+    ? ""
+    : ` Builds have no program "${program}": it must come with the project's packages, or be fetched by the build command itself.`;
 }
 
 /** A script that stands for the command. */

@@ -1,6 +1,10 @@
 /** Patterns that would run for ever, those that must stay as they are, and letters in both cases. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { compilePattern, foldCase, PatternTimeout } from "./pattern.ts";
 
 /** A whole second of one pattern would be a thousand times what it may take, whatever else the machine does. */
@@ -44,6 +48,33 @@ describe("patterns that backtrack without end", () => {
     assert.equal(pattern?.match(`/${"ab/".repeat(2000)}`)?.[1]?.length, 6000);
     assert.equal(compilePattern("^/(?!api)(.*)/(.*)$", true)?.match(`/${"a/b".repeat(1000)}`)?.length, 3);
   });
+});
+
+test("a process that is put aside in the middle of a match has matched all the same, and is given no strike", async () => {
+  const program = `
+    import { compilePattern } from ${JSON.stringify(join(import.meta.dirname, "pattern.ts"))};
+    // As Next.js writes it for trailing slashes below a base path.
+    const pattern = compilePattern("^/docs/((?!\\\\.well-known(?:/.*)?)(?:[^/]+/)*[^/\\\\.]+)$", false);
+    console.log("begin");
+    const end = Date.now() + 1500;
+    let matches = 0;
+    for (; Date.now() < end; matches++) if (pattern.match("/docs/users/7")?.[1] !== "users/7") throw new Error("no match");
+    console.log(matches);
+  `;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], { stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  child.stdout.on("data", (chunk: Buffer) => (said += String(chunk)));
+  child.stderr.on("data", (chunk: Buffer) => (said += String(chunk)));
+  const ended = once(child, "close");
+  await once(child.stdout, "data");
+  while (child.exitCode === null && child.signalCode === null) {
+    child.kill("SIGSTOP");
+    await sleep(60);
+    child.kill("SIGCONT");
+    await sleep(10);
+  }
+  await ended;
+  assert.match(said, /^begin\n\d+\n$/);
 });
 
 test("both cases without the flag: the same matches and captures", () => {

@@ -4,7 +4,7 @@
  *
  * - what V8's linear-time engine can run falls back to it after too many backtracks, at no cost until then;
  * - what it cannot run (look-around, back-references) runs freely while its worst case for this text is small, and else
- *   under a deadline; a pattern that meets the deadline a few times is not run on long texts again.
+ *   under a deadline of processor time; a pattern that meets the deadline a few times is not run on long texts again.
  */
 import { setFlagsFromString } from "node:v8";
 import { Script } from "node:vm";
@@ -14,12 +14,22 @@ import createPcre from "pcre-to-regexp";
 const backtracksMax = 20_000;
 /** Steps that a pattern may take in the worst case without a deadline: a millisecond or two. */
 const freeStepsMax = 500_000;
+/** Of processor time; a match that was only kept waiting, by a machine with more to do than it can, begins again with more time. */
 const deadlineMs = 20;
+const attemptsMax = 6;
 /** Deadlines that a pattern may meet before it is no longer tried. */
 const strikesMax = 3;
 
 /** Thrown when a pattern took too long. */
-export class PatternTimeout extends Error {}
+export class PatternTimeout extends Error {
+  /** false: the machine had no time for it. */
+  readonly isSlow: boolean;
+
+  constructor(isSlow: boolean) {
+    super("A pattern took too long.");
+    this.isSlow = isSlow;
+  }
+}
 
 export class Pattern {
   readonly #regexp: RegExp;
@@ -38,11 +48,11 @@ export class Pattern {
   /** @throws PatternTimeout */
   match(text: string): RegExpExecArray | null {
     if (this.#degree <= 1 || text.length ** this.#degree <= freeStepsMax) return this.#regexp.exec(text);
-    if (this.#strikes >= strikesMax) throw new PatternTimeout();
+    if (this.#strikes >= strikesMax) throw new PatternTimeout(true);
     try {
       return execWithDeadline(this.#regexp, text);
     } catch (error) {
-      if (error instanceof PatternTimeout) this.#strikes++;
+      if (error instanceof PatternTimeout && error.isSlow) this.#strikes++;
       throw error;
     }
   }
@@ -172,14 +182,21 @@ const job: { regexp: RegExp | null; text: string } = { regexp: null, text: "" };
 const jobName = Symbol.for("mayfly.pattern");
 let script: Script | null = null;
 
+/** @throws PatternTimeout */
 function execWithDeadline(regexp: RegExp, text: string): RegExpExecArray | null {
   script ??= new Script(`globalThis[Symbol.for("mayfly.pattern")]()`);
   Object.assign(job, { regexp, text });
   (globalThis as Record<symbol, unknown>)[jobName] ??= () => job.regexp!.exec(job.text);
-  try {
-    return script.runInThisContext({ timeout: deadlineMs, breakOnSigint: false }) as RegExpExecArray | null;
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ERR_SCRIPT_EXECUTION_TIMEOUT") throw new PatternTimeout();
-    throw error;
+  for (let attempt = 0; attempt < attemptsMax; attempt++) {
+    const begun = process.threadCpuUsage();
+    try {
+      return script.runInThisContext({ timeout: deadlineMs * 2 ** attempt, breakOnSigint: false }) as RegExpExecArray | null;
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ERR_SCRIPT_EXECUTION_TIMEOUT")) throw error;
+      const { user, system } = process.threadCpuUsage(begun);
+      // What the clock of the processor misses of a run is much less than half.
+      if (user + system > (deadlineMs * 1000) / 2) throw new PatternTimeout(true);
+    }
   }
+  throw new PatternTimeout(false);
 }
