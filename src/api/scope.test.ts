@@ -42,6 +42,16 @@ describe("a token for one project", () => {
   });
 });
 
+it("a token speaks for its own team alone, whatever team a call names", async () => {
+  const { id, slug } = api.identity.team;
+  const statusOf = async (query: string) => (await api.call("GET", `/v2/user?${query}`)).status;
+  for (const own of [`teamId=${id}`, `teamId=${slug}`, `slug=${slug}`, `teamId=${id}&slug=${slug}`])
+    assert.equal(await statusOf(own), 200, own);
+  for (const other of ["teamId=team_other", "slug=others", `teamId=${id}&slug=others`, `teamId=${id}&teamId=team_other`, "teamId="]) {
+    assert.equal(await statusOf(other), 403, other);
+  }
+});
+
 describe("a token that ends", () => {
   it("makes none that outlives it", async () => {
     const endsAt = Date.now() + 60_000;

@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
-import { createServer as createTcpServer, type AddressInfo } from "node:net";
+import { createServer as createTcpServer, isIP, type AddressInfo } from "node:net";
 import { networkInterfaces } from "node:os";
 import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
-import { AddressGuard } from "./origin.ts";
+import type { MayflyError } from "../errors.ts";
+import { AddressGuard, type Machine } from "./origin.ts";
 import { ask, open, openTestbed } from "./testbed.ts";
 
 const allow = { MAYFLY_ORIGIN_ALLOW: "127.0.0.0/8", MAYFLY_ORIGIN_CONNECT_MS_MAX: "2000", MAYFLY_ORIGIN_ANSWER_MS_MAX: "500" };
@@ -184,6 +185,37 @@ describe("addresses that no route may reach", () => {
     assert.equal(new AddressGuard("10.1.0.0/16, fd00::/8").allows("10.1.2.3"), true);
     assert.equal(new AddressGuard("10.1.0.0/16").allows("10.2.0.1"), false);
     assert.throws(() => new AddressGuard("nonsense"), /no network/);
+  });
+
+  /** Of a machine on the open network, whose name service says `found` of every name. */
+  const guardOf = (...found: readonly string[]): AddressGuard => {
+    const answers = found.map((address) => ({ address, family: isIP(address) }));
+    const lookup = ((_name: string, _options: object, say: (error: null, all: typeof answers) => void) =>
+      say(null, answers)) as Machine["lookup"];
+    return new AddressGuard("", { addresses: () => ["127.0.0.1", "93.184.216.34", "2606:4700::1111"], lookup });
+  };
+
+  test("this machine by a public address", () => {
+    for (const address of ["93.184.216.34", "2606:4700::1111"]) assert.equal(guardOf().allows(address), false, address);
+    assert.equal(guardOf().allows("93.184.216.35"), true);
+  });
+
+  test("a name that has a private one among its public ones, wherever it stands", async () => {
+    const ask = (guard: AddressGuard, all: boolean) =>
+      new Promise((resolve) =>
+        guard.lookup("name.test", { all }, (error, address) => resolve(error === null ? address : (error as MayflyError).code)),
+      );
+    const refused = "DNS_HOSTNAME_RESOLVED_PRIVATE";
+    for (const all of [true, false]) {
+      for (const inside of ["10.0.0.1", "::1", "93.184.216.34"]) {
+        for (const found of [[inside], [inside, "1.1.1.1"], ["1.1.1.1", inside], ["1.1.1.1", inside, "1.0.0.1"]]) {
+          assert.equal(await ask(guardOf(...found), all), refused, found.join());
+        }
+      }
+      assert.equal(await ask(guardOf(), all), refused);
+    }
+    assert.equal(await ask(guardOf("1.1.1.1", "1.0.0.1"), false), "1.1.1.1");
+    assert.deepEqual(await ask(guardOf("1.1.1.1"), true), [{ address: "1.1.1.1", family: 4 }]);
   });
 
   test("however it is written, in a route or in the name service", async () => {

@@ -207,6 +207,18 @@ const privateNetworks = [
   "fc00::/7 fe80::/10 fec0::/10 ff00::/8",
 ].flatMap((line) => line.split(" "));
 
+/** What the guard must know of the machine it runs on. */
+export interface Machine {
+  /** All of its own. */
+  readonly addresses: () => readonly string[];
+  readonly lookup: typeof lookup;
+}
+
+const thisMachine: Machine = {
+  addresses: () => Object.values(networkInterfaces()).flatMap((all) => all?.map(({ address }) => address) ?? []),
+  lookup,
+};
+
 export class AddressGuard {
   // Apart: a list with "::ffff:0:0/96" in it would hold every IPv4 address.
   readonly #refused = {
@@ -214,9 +226,11 @@ export class AddressGuard {
     ipv6: blockList(privateNetworks.filter((network) => network.includes(":"))),
   };
   readonly #allowed: BlockList;
+  readonly #machine: Machine;
 
   /** @param allow networks that may be asked although they are private: CIDR, comma-separated */
-  constructor(allow: string) {
+  constructor(allow: string, machine = thisMachine) {
+    this.#machine = machine;
     this.#allowed = blockList(allow.split(",").filter((network) => network !== ""));
   }
 
@@ -225,12 +239,12 @@ export class AddressGuard {
     if (this.#allowed.check(address, family)) return true;
     if (this.#refused[family].check(address, family)) return false;
     // This machine by its public address is still this machine.
-    return !Object.values(networkInterfaces()).some((addresses) => addresses?.some((own) => own.address === address) === true);
+    return !this.#machine.addresses().includes(address);
   }
 
   /** For `net.connect`: the addresses of a name, none of them private. One that has any is refused: it may be another's tomorrow. */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
-    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+    this.#machine.lookup(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, "", 0);
       const first = addresses[0];
       if (first === undefined || addresses.some(({ address }) => !this.allows(address))) return callback(refused(hostname), "", 0);
