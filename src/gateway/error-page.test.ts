@@ -1,7 +1,9 @@
 /** The three forms of an error, and who gets which. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { errorTable, MayflyError, type ErrorCode } from "../errors.ts";
 import { codeOfStatus, renderErrorPage } from "./error-page.ts";
+import { ask, openTestbed, type FakeFunction } from "./testbed.ts";
 
 const notFound = { status: 404, code: "NOT_FOUND", id: "dev1::0123456789abcdef" };
 
@@ -56,4 +58,43 @@ test("a status of a deployment's own has a code of the same name", () => {
     "INFINITE_LOOP_DETECTED",
     "UNKNOWN_STATUS",
   ]);
+});
+
+test("every error that a visitor may meet is a page, JSON or text with status, code and id, kept by nobody", async () => {
+  const retryAfterS = 7;
+  const codes: readonly ErrorCode[] = [
+    "FUNCTION_PAYLOAD_TOO_LARGE",
+    "FUNCTION_THROTTLED",
+    "FUNCTION_INVOCATION_FAILED",
+    "NO_RESPONSE_FROM_FUNCTION",
+    "FUNCTION_UNAVAILABLE",
+    "REGION_UNAVAILABLE",
+    "FUNCTION_INVOCATION_TIMEOUT",
+    "INFINITE_LOOP_DETECTED",
+  ];
+  const functions = Object.fromEntries(
+    codes.map((code): [string, FakeFunction] => [
+      code,
+      () => {
+        throw new MayflyError(code, undefined, [429, 503].includes(errorTable[code].status) ? { details: { retryAfterS } } : {});
+      },
+    ]),
+  );
+  await using bed = await openTestbed({ a: { functions } });
+  for (const [path, code] of [...codes.map((one) => [one, one] as const), ["nothing", "NOT_FOUND"] as const]) {
+    const { status, sentence } = errorTable[code];
+    for (const [accept, type] of [
+      ["text/html,*/*;q=0.8", "text/html"],
+      ["application/json", "application/json"],
+      ["*/*", "text/plain"],
+    ] as const) {
+      const { status: given, headers, body } = await ask(bed, "a.localhost", `/${path}`, { headers: { accept } });
+      assert.deepEqual([given, headers["x-vercel-error"], headers["cache-control"], headers["vary"]], [status, code, "no-store", "accept"]);
+      assert.equal(headers["content-type"], `${type}; charset=utf-8`);
+      assert.equal(headers["retry-after"], [429, 503].includes(status) && code !== "NOT_FOUND" ? "7" : undefined);
+      assert.ok(body.includes(code) && body.includes(String(headers["x-vercel-id"])), `${code} ${type}`);
+      assert.ok(body.includes(sentence.replace(/\.$/, "")), `${code} ${type}`);
+      if (type === "application/json") assert.equal((JSON.parse(body) as { error: { code: string } }).error.code, code);
+    }
+  }
 });

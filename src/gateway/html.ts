@@ -54,6 +54,7 @@ dl{margin-top:2rem;padding-top:1.25rem;border-top:1px solid var(--line);font-siz
 dl div{display:flex;gap:1rem;padding:.2rem 0}
 dt{flex:none;width:5rem;color:var(--quiet)}
 dd{min-width:0;overflow-wrap:anywhere}
+@media(max-width:26rem){dl div{display:block;padding:.35rem 0}}
 code,pre,.files{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 dd code{font-size:inherit;user-select:all}
 a{color:inherit;text-decoration-color:var(--mark);text-underline-offset:.2em}
@@ -61,18 +62,22 @@ a:hover{color:var(--mark)}
 :focus-visible{outline:2px solid var(--mark);outline-offset:2px}
 .files{margin-top:1.5rem;padding:0;list-style:none;border-top:1px solid var(--line);font-size:.9rem}
 .files li{border-bottom:1px solid var(--line)}
-.files a{display:flex;gap:1rem;padding:.5rem .25rem;text-decoration:none}
+.files a{display:flex;gap:1rem;margin:0 -.5rem;padding:.5rem;text-decoration:none;border-radius:.25rem}
+.files a:hover{background:var(--panel);text-decoration:none}
+.files a:hover .name{text-decoration:underline}
+nav{margin-top:.9rem;color:var(--quiet)}
 .files .name{flex:1;min-width:0;overflow-wrap:anywhere}
 .files .size{color:var(--quiet);white-space:nowrap}
 .lambda{color:var(--mark);font-weight:600}
 pre{margin-top:1.5rem;padding:1rem;overflow-x:auto;background:var(--panel);border:1px solid var(--line);border-radius:.5rem;font-size:.8125rem;line-height:1.55;tab-size:2}
 pre.log{white-space:pre-wrap;overflow-wrap:anywhere}
 .time{color:var(--quiet)}
-.error{color:var(--mark)}
+.error{color:var(--mark);font-weight:600}
 form{margin-top:1.5rem;display:grid;gap:.5rem}
 input,button{font:inherit;padding:.6rem .8rem;border:1px solid var(--line);border-radius:.4rem;background:var(--panel);color:inherit;width:100%}
 input{border-color:var(--quiet)}
-button{background:var(--text);color:var(--back);border-color:var(--text);font-weight:600;cursor:pointer}
+button{background:var(--text);color:var(--back);border-color:var(--text);font-weight:600;cursor:pointer;margin-top:.5rem}
+button:hover{background:var(--mark);border-color:var(--mark)}
 `;
 
 /** No script, nothing from elsewhere, no frame; forms go where they came from. */

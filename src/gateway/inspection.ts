@@ -141,7 +141,7 @@ export class Inspection {
     });
     const missing = dropped > 0 ? `<p class="hint">${dropped} earlier lines were dropped.</p>` : "";
     const body = rows.length === 0 ? '<p class="hint">The build wrote nothing.</p>' : `<pre class="log">${rows.join("\n")}</pre>`;
-    show(exchange, `Build log of ${host}`, `<p class="hint"><a href="/_src">Source</a></p>${missing}${body}`);
+    show(exchange, `Build log of ${host}`, `<nav aria-label="Deployment"><a href="/_src">Source</a></nav>${missing}${body}`);
   }
 
   async #source(exchange: Exchange, { deploymentId, host }: Manifest, path: string | null): Promise<void> {
@@ -162,7 +162,7 @@ export class Inspection {
       return show(
         exchange,
         `Source of ${host}`,
-        `<p class="hint"><a href="/_logs">Build log</a></p><ul class="files">${rows.join("\n")}</ul>${more}`,
+        `<nav aria-label="Deployment"><a href="/_logs">Build log</a></nav><ul class="files">${rows.join("\n")}</ul>${more}`,
       );
     }
     const file = Object.hasOwn(tree, path) ? tree[path] : undefined;
@@ -170,7 +170,7 @@ export class Inspection {
     return show(
       exchange,
       path,
-      `<p class="hint"><a href="/_src">All files</a> · ${readableSize(file.size)}</p>${await this.#content(file)}`,
+      `<nav aria-label="Deployment"><a href="/_src">All files</a> · ${readableSize(file.size)}</nav>${await this.#content(file)}`,
     );
   }
 
@@ -178,7 +178,8 @@ export class Inspection {
     if (size > fileBytesShownMax) return `<p class="hint">It is too large to be shown.</p>`;
     const bytes = await this.#parts.blobs.read(digest);
     if (bytes.includes(0)) return `<p class="hint">It is not text.</p>`;
-    return `<pre>${escapeHtml(bytes.toString("utf8"))}</pre>`;
+    // Long lines are scrolled to: by the keyboard, too.
+    return `<pre tabindex="0" role="region" aria-label="Content">${escapeHtml(bytes.toString("utf8"))}</pre>`;
   }
 
   // ── tickets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
