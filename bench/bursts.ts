@@ -1,4 +1,7 @@
-/** 200 requests at once to a Function that has no instance: until all are answered, with pooled sandboxes and without. */
+/**
+ * 200 requests at once to a Function that has no instance: until all are answered, with pooled sandboxes and without. Another
+ * Function is asked again and again meanwhile, which tells how long the data plane stands still.
+ */
 import { cpSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Client } from "undici";
@@ -8,9 +11,12 @@ import type { Figure } from "./table.ts";
 
 const rounds = 3;
 const requests = 200;
+/** The burst, and the boots that fill the pool again. */
+const watchMs = 3000;
 
 export async function benchBursts(hello: string, scratch: string): Promise<Figure[]> {
   const samples = { on: new Sample(), off: new Sample() };
+  const neighbour = new Sample();
   for (let round = 0; round < rounds; round++) {
     for (const [pooling, size] of [
       ["on", "8"],
@@ -19,7 +25,7 @@ export async function benchBursts(hello: string, scratch: string): Promise<Figur
       const home = join(scratch, `burst-${pooling}-${round}`);
       const directory = join(home, "project");
       mkdirSync(join(directory, "api"), { recursive: true });
-      cpSync(join(hello, "api/date.js"), join(directory, "api/date.js"));
+      for (const name of ["date", "neighbour"]) cpSync(join(hello, "api/date.js"), join(directory, `api/${name}.js`));
       const mayfly = await openMayfly({ home, env: { MAYFLY_POOL_SIZE: size } });
       try {
         const host = new URL(await mayfly.deploy(directory, "--name", "burst")).host;
@@ -27,16 +33,22 @@ export async function benchBursts(hello: string, scratch: string): Promise<Figur
         await Promise.all(
           clients.map((client) => client.request({ path: "/_mayfly/health", method: "GET" }).then(({ body }) => body.dump())),
         );
-        await samples[pooling].time(() =>
-          Promise.all(
-            clients.map(async (client) => {
-              const { statusCode, body } = await client.request({ path: "/api/date", method: "GET", headers: { host } });
-              await body.dump();
-              if (statusCode !== 200) throw new Error(`The burst was answered ${statusCode}.`);
-            }),
-          ),
-        );
-        await Promise.all(clients.map((client) => client.close()));
+        const ask = async (client: Client, path: string): Promise<void> => {
+          const { statusCode, body } = await client.request({ path, method: "GET", headers: { host } });
+          await body.dump();
+          if (statusCode !== 200) throw new Error(`${path} was answered ${statusCode}.`);
+        };
+        const watcher = new Client(mayfly.api);
+        const watch = async (): Promise<void> => {
+          for (const untilMs = performance.now() + watchMs; performance.now() < untilMs;) {
+            await neighbour.time(() => ask(watcher, "/api/neighbour"));
+          }
+        };
+        await ask(watcher, "/api/neighbour");
+        const burst = samples[pooling].time(() => Promise.all(clients.map((client) => ask(client, "/api/date"))));
+        // The pool is filled again when all are answered: that is felt, too.
+        await Promise.all([burst, pooling === "on" ? watch() : undefined]);
+        await Promise.all([watcher, ...clients].map((client) => client.close()));
       } finally {
         await mayfly.stop();
       }
@@ -50,5 +62,14 @@ export async function benchBursts(hello: string, scratch: string): Promise<Figur
       other: { name: "without pooling", value: samples.off.p50 },
       rounds,
     },
+    {
+      what: "another Function asked from the burst on, until the pool is full again, one request after the other: p50",
+      unit: "ms",
+      mayfly: neighbour.p50,
+      other: null,
+      rounds: neighbour.count,
+    },
+    { what: "the same: p99", unit: "ms", mayfly: neighbour.p99, other: null, rounds: neighbour.count },
+    { what: "the same: longest", unit: "ms", mayfly: neighbour.quantile(1), other: null, rounds: neighbour.count },
   ];
 }

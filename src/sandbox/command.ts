@@ -2,9 +2,12 @@
  * Runs the host's own programs (crun, ip, nft, ldd …): never through a shell, with an environment that holds a PATH and
  * nothing of the platform's, a deadline, and bounded output.
  */
-import { spawn } from "node:child_process";
+import { closeSync } from "node:fs";
 import { access, constants } from "node:fs/promises";
+import { Socket } from "node:net";
 import { join } from "node:path";
+import { startChild, type Child } from "./child.ts";
+import { openPipe } from "./libc.ts";
 
 /** Where the host's programs are looked for. */
 export const hostPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -17,26 +20,55 @@ const outputBytesMax = 8 * 1024 * 1024;
  * @returns what it wrote to its standard output
  * @throws Error that names the program and what it wrote to its standard error
  */
-export function runCommand(program: string, args: readonly string[], input = ""): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { env: { PATH: hostPath }, timeout: commandMsMax, killSignal: "SIGKILL" });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text;
-      if (stdout.length > outputBytesMax) child.kill("SIGKILL");
+export async function runCommand(program: string, args: readonly string[], input = ""): Promise<string> {
+  const [stdin, stdout, stderr] = [input === "" ? null : openPipe(), openPipe(), openPipe()];
+  const [out, err] = [stdout, stderr].map(({ read }) => new Socket({ fd: read, readable: true, writable: false }));
+  const inwards = stdin === null ? null : new Socket({ fd: stdin.write, readable: false, writable: true });
+  // A program that exits early need not read its input.
+  inwards?.on("error", () => {}).end(input);
+  let child: Child | undefined;
+  const [said, complaint] = [read(out!, outputBytesMax, () => child?.kill()), read(err!, outputBytesMax, () => child?.kill())];
+  try {
+    const descriptors = [stdin?.read ?? null, stdout.write, stderr.write];
+    child = await startChild({ program: await pathOf(program), args, env: { PATH: hostPath }, descriptors, msMax: commandMsMax });
+  } catch (error) {
+    inwards?.destroy();
+    throw error;
+  } finally {
+    for (const descriptor of [stdin?.read, stdout.write, stderr.write]) if (descriptor !== undefined) closeSync(descriptor);
+  }
+  const { code, signal } = await child.ended;
+  inwards?.destroy();
+  const output = await said;
+  if (code === 0) return output;
+  throw new Error(`${program} ${args[0] ?? ""} failed (${signal ?? code}): ${(await complaint).trim().slice(0, 500)}`);
+}
+
+/** All of a stream as text, up to a bound where reading ends. */
+function read(stream: Socket, bytesMax: number, onMore: () => void): Promise<string> {
+  return new Promise((resolve) => {
+    let text = "";
+    stream.setEncoding("utf8").on("data", (chunk: string) => {
+      if (text.length <= bytesMax) text += chunk;
+      else {
+        onMore();
+        // Who writes may be another than whom that ends.
+        stream.destroy();
+      }
     });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      if (stderr.length < 2000) stderr += text;
-    });
-    // A program that exits early need not read its input.
-    child.stdin.on("error", () => {}).end(input);
-    child.on("error", (error) => reject(new Error(`Cannot run ${program}: ${error.message}`, { cause: error })));
-    child.on("close", (code, signal) => {
-      if (code === 0) resolve(stdout);
-      else reject(new Error(`${program} ${args[0] ?? ""} failed (${signal ?? code}): ${stderr.trim().slice(0, 500)}`));
-    });
+    stream.on("error", () => {}).once("close", () => resolve(text));
   });
+}
+
+/** Where programs were found. */
+const paths = new Map<string, string>();
+
+/** The absolute path of a host program. @throws Error that names it, when there is none */
+export async function pathOf(program: string): Promise<string> {
+  const path = paths.get(program) ?? (await findProgram(program));
+  if (path === null) throw new Error(`Cannot run ${program}: it is not installed.`);
+  paths.set(program, path);
+  return path;
 }
 
 /** The absolute path of a host program, null when there is none. */

@@ -3,9 +3,7 @@
  * filter, its own user, network and control group. Needs root on Linux. Hides the order in which these are made and
  * undone. Invariant: a slot (names, addresses, user) is given to a new guest only when all of the last one is gone.
  */
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { Socket } from "node:net";
@@ -18,8 +16,9 @@ import { Attacher, startThread } from "./attach.ts";
 import { Block, slotsMax } from "./block.ts";
 import type { Hierarchies } from "./cgroup.ts";
 import { Cgroup, findHierarchies } from "./cgroup.ts";
+import { openSocketPair, startChild } from "./child.ts";
 import { Channels } from "./channels.ts";
-import { findProgram, hostPath, runCommand } from "./command.ts";
+import { findProgram, hostPath, pathOf, runCommand } from "./command.ts";
 import { openPipe } from "./libc.ts";
 import { cgroupLimits, memoryFilesMax, openFilesWithin, shmBytes } from "./limits.ts";
 import { checkWorkingDirectory, giveWritableMounts } from "./mounts.ts";
@@ -343,19 +342,20 @@ abstract class Runtime {
     const [stdout, stderr] = [openPipe(), openPipe()];
     // From here on the sockets own the ends that are read.
     const [out, err] = [stdout, stderr].map(({ read }) => new Socket({ fd: read, readable: true, writable: false }));
-    const child = spawn(program, [...args, "create", "--preserve-fds=3", "--bundle", bundle, "--pid-file", pidFile, id], {
-      env: { PATH: hostPath },
-      stdio: ["ignore", stdout.write, stderr.write, "pipe", "pipe", "pipe"],
-      timeout: createMsMax,
-      killSignal: "SIGKILL",
-    });
-    closeSync(stdout.write);
-    closeSync(stderr.write);
-    const channels = new Channels([out, err, ...child.stdio.slice(3)]);
-    const goodbye = new Goodbye((child.stdio as readonly unknown[])[5] as Duplex);
-    child.once("exit", () => channels.keepUnread());
+    const pairs = [openSocketPair(), openSocketPair(), openSocketPair()];
+    const [control, requests, end] = pairs.map(({ ours }) => new Socket({ fd: ours, readable: true, writable: true }));
+    const channels = new Channels([out, err, control, requests]);
+    const goodbye = new Goodbye(end!);
+    const theirs = [stdout.write, stderr.write, ...pairs.map((pair) => pair.theirs)];
     try {
-      const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
+      const create = [...args, "create", "--preserve-fds=3", "--bundle", bundle, "--pid-file", pidFile, id];
+      const starting = pathOf(program).then((path) =>
+        startChild({ program: path, args: create, env: { PATH: hostPath }, descriptors: [null, ...theirs], msMax: createMsMax }),
+      );
+      const child = await starting.finally(() => {
+        for (const descriptor of theirs) closeSync(descriptor);
+      });
+      const { code, signal } = await child.ended;
       if (code !== 0) {
         const said = await Promise.race([text(channels.stderr), sleep(goodbyeMs, "")]);
         throw new Error(`${program} create failed (${signal ?? code}): ${said.slice(0, 500).trim()}`);
