@@ -1,7 +1,7 @@
 /**
  * A build's output as log lines: cut at line ends and at the longest length, secrets masked, and no more bytes in all than
- * a build may log. What the platform knows of (values of `--env` and `--build-env`) is masked as it is, in base64 and
- * URL-encoded; this guards against accidents, not against a build that wants to tell.
+ * a build may log. What the platform knows of (values of `--env` and `--build-env`) is masked as it is, in base64 (also as a
+ * part of what was encoded), in hexadecimal, URL-encoded and in JSON; this guards against accidents, not against a build that wants to tell.
  */
 import type { Readable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
@@ -100,12 +100,46 @@ export class LogLines {
 function secretForms(secrets: readonly string[]): string[] {
   const forms = new Set<string>();
   for (const secret of secrets) {
-    const base64 = Buffer.from(secret).toString("base64");
-    const parts = [secret, ...secret.split("\n"), base64, base64.replace(/=+$/, ""), Buffer.from(secret).toString("base64url")];
-    if (secret.isWellFormed()) parts.push(encodeURIComponent(secret), new URLSearchParams([["", secret]]).toString().slice(1));
-    if (secret.length >= secretCharsMin) for (const part of parts) if (part.trim().length >= secretCharsMin) forms.add(part.trim());
+    if (secret.length < secretCharsMin) continue;
+    const bytes = Buffer.from(secret);
+    const json = JSON.stringify(secret).slice(1, -1);
+    const parts = [
+      secret,
+      ...secret.split("\n"),
+      json,
+      asciiOf(json),
+      JSON.stringify(json).slice(1, -1),
+      bytes.toString("hex"),
+      ...base64Forms(bytes),
+    ];
+    if (secret.isWellFormed()) {
+      const encoded = [encodeURIComponent(secret), new URLSearchParams([["", secret]]).toString().slice(1)];
+      parts.push(...encoded, ...encoded.map((form) => form.replaceAll(/%../g, (escape) => escape.toLowerCase())));
+    }
+    for (const part of parts) if (part.trim().length >= secretCharsMin) forms.add(part.trim());
   }
   return [...forms].sort((a, b) => b.length - a.length);
+}
+
+/** JSON as writers that keep to ASCII have it: `\u00e9`. */
+function asciiOf(json: string): string {
+  return json.replaceAll(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+/** Alone, and what of it is in any text of which it is a part (`user:password`): which characters depends on what is before. */
+function base64Forms(bytes: Buffer): string[] {
+  const whole = bytes.toString("base64");
+  // The command of that name breaks lines.
+  const forms = [whole, whole.replace(/=+$/, ""), ...(whole.match(/.{1,76}/g) ?? [])];
+  for (const before of [0, 1, 2]) {
+    const text = Buffer.concat([Buffer.alloc(before), bytes])
+      .toString("base64")
+      .replace(/=+$/, "");
+    // Characters that have bits of a neighbour say little of the secret.
+    const isShared = (before + bytes.length) % 3 !== 0;
+    forms.push(text.slice(Math.ceil((before * 4) / 3), isShared ? -1 : undefined));
+  }
+  return forms.flatMap((form) => [form, form.replaceAll("+", "-").replaceAll("/", "_")]);
 }
 
 /** Pieces of at most `bytesMax` bytes of UTF-8, at character ends; one empty piece for an empty line. */

@@ -142,13 +142,18 @@ describe("values that nobody may read", () => {
     { timeout: 120_000 },
     async () => {
       const mayfly = await startMayfly();
-      const secrets = { GIVEN: "given/s3cret value+1", KEPT: "kept&s3cret=value\u00e9" };
+      const secrets = { GIVEN: "given/s3cret value+1", KEPT: 'kept&s3cret="value\u00e9\\' };
       const script = `
       for (const value of [process.env.GIVEN, process.env.KEPT]) {
         console.log("plain", value); console.error("base64", Buffer.from(value).toString("base64"));
         console.log("url", encodeURIComponent(value)); console.log("form", String(new URLSearchParams({ value })));
         process.stdout.write(value.slice(0, 7)); process.stdout.write(value.slice(7) + "\\n");
-        console.log("json", JSON.stringify({ value }));
+        console.log("json", JSON.stringify({ value }), JSON.stringify(JSON.stringify({ value })));
+        for (const user of ["a", "ab", "abc"]) console.log("basic", Buffer.from(user + ":" + value + ":end").toString("base64"));
+        console.log("small", encodeURIComponent(value).toLowerCase(), "hex", Buffer.from(value).toString("hex"));
+        console.log("ascii", JSON.stringify(value).replace(/[^ -~]/g, (unit) => "\\\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0")));
+        for (const letter of value) require("fs").writeSync(1, letter);
+        process.stdout.write("x".repeat(70000) + value + "y".repeat(70000) + "\\n");
       }
       require("fs").mkdirSync("public"); process.exit(Number(process.env.END ?? 0));`;
       const command = `node build.cjs # ${secrets.GIVEN}`;
@@ -186,6 +191,15 @@ describe("values that nobody may read", () => {
               Buffer.from(value).toString("base64"),
               encodeURIComponent(value),
               String(new URLSearchParams({ value })).slice(6),
+              encodeURIComponent(value).replaceAll(/%../g, (escape) => escape.toLowerCase()),
+              Buffer.from(value).toString("hex"),
+              JSON.stringify(value).slice(1, -1),
+              JSON.stringify(JSON.stringify(value).slice(1, -1)).slice(1, -1),
+              JSON.stringify(value)
+                .slice(1, -1)
+                .replaceAll(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+              // What of it is in any base64 text that it is a part of: some characters fewer at each end.
+              ...["a", "ab", "abc"].map((user) => Buffer.from(`${user}:${value}:end`).toString("base64").slice(6, -8)),
             ];
             for (const form of forms)
               assert.ok(!text.includes(form) && !text.includes(JSON.stringify(form).slice(1, -1)), `${form} in ${place}`);
