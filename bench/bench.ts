@@ -15,9 +15,12 @@ import { benchColdStarts } from "./cold-starts.ts";
 import { benchDensity } from "./density.ts";
 import { benchDeploys } from "./deploys.ts";
 import { benchLargeDeploys } from "./deploys-large.ts";
+import { benchHttp2 } from "./http2.ts";
 import { benchProxy } from "./proxy.ts";
 import { benchScale } from "./scale.ts";
+import { benchSockets } from "./sockets.ts";
 import { benchStatic } from "./static.ts";
+import { freePort } from "./web-servers.ts";
 import { tableOf, type Figure } from "./table.ts";
 import { benchWarm } from "./warm.ts";
 
@@ -35,6 +38,11 @@ const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
   warm: () => withServer((mayfly, directory) => benchWarm(mayfly, hello, directory)),
   bursts: () => benchBursts(hello, scratch),
   static: () => withServer(benchStatic),
+  sockets: () => benchSockets(scratch),
+  http2: async () => {
+    const httpsPort = await freePort();
+    return withServer((mayfly, directory) => benchHttp2(mayfly, directory, httpsPort), ["--https-port", String(httpsPort)]);
+  },
   proxy: () => withServer((mayfly, directory) => benchProxy(mayfly, hello, directory)),
   cached: () => withServer(benchCached),
   scale: benchScale,
@@ -44,9 +52,10 @@ const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
 
 async function withServer(
   bench: (mayfly: Awaited<ReturnType<typeof openMayfly>>, directory: string) => Promise<Figure[]>,
+  flags: readonly string[] = [],
 ): Promise<Figure[]> {
   const home = mkdtempSync(join(scratch, "server-"));
-  const mayfly = await openMayfly({ home });
+  const mayfly = await openMayfly({ home, flags });
   try {
     const directory = join(home, "projects");
     mkdirSync(directory);

@@ -12,8 +12,12 @@ export interface WebServer extends Disposable {
   readonly pid: number;
 }
 
-/** @param location directives of `location /` */
-export async function openNginx(directory: string, location: string, more = ""): Promise<WebServer> {
+/**
+ * @param location directives of `location /`
+ * @param more directives beside the server
+ * @param listen how its socket listens, beside the address
+ */
+export async function openNginx(directory: string, location: string, more = "", listen = ""): Promise<WebServer> {
   mkdirSync(directory, { recursive: true });
   const port = await freePort();
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${join(directory, name)};`);
@@ -24,7 +28,7 @@ events { worker_connections 4096; }
 http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000; open_file_cache max=1000; default_type text/html;
 ${temporary.join("\n")}
 ${more}
-server { listen 127.0.0.1:${port}; location / { ${location} } } }\n`,
+server { listen 127.0.0.1:${port} ${listen}; location / { ${location} } } }\n`,
   );
   const child = spawn("nginx", ["-c", join(directory, "nginx.conf"), "-p", directory, "-e", join(directory, "error.log")], {
     stdio: "inherit",
@@ -71,7 +75,7 @@ export async function openVarnish(directory: string, backendPort: number): Promi
   return { origin: `http://127.0.0.1:${port}`, pid: worker!, [Symbol.dispose]: () => void child.kill("SIGTERM") };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as { port: number };

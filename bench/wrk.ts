@@ -27,7 +27,9 @@ const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "
 /** @returns the programs that are missing on this machine, as a sentence; null: none */
 export function missingPrograms(...paths: readonly string[]): string | null {
   const missing = paths.filter((path) => !existsSync(path));
-  return missing.length === 0 ? null : `skipped: ${missing.join(", ")} not installed (apt-get install nginx-light caddy varnish wrk)`;
+  return missing.length === 0
+    ? null
+    : `skipped: ${missing.join(", ")} not installed (apt-get install nginx-light caddy varnish wrk nghttp2-client)`;
 }
 
 /** @throws Error when an answer was not 2xx, or connections broke */
@@ -49,7 +51,8 @@ export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-function cpuSeconds(pid: number): number {
+/** That a process has used so far. */
+export function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;

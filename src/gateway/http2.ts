@@ -4,11 +4,13 @@
  * (RFC 8441): whoever answers sees the upgrade that it would be in HTTP/1.1.
  */
 import { randomBytes } from "node:crypto";
-import { constants, performServerHandshake, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import { constants, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import { MayflyError } from "../errors.ts";
 import { Exchange, type BodySink, type Channel, type RequestHead } from "./exchange.ts";
 import { headerLines, statusLine } from "./http1-response.ts";
+import { http2Headers } from "./http2-response.ts";
+import type { PreparedHead } from "./prepared-head.ts";
 import type { FrontConnection, FrontHost } from "./front-connection.ts";
 
 /** Requests of one connection at a time. */
@@ -192,7 +194,11 @@ class StreamChannel implements Channel {
   #sinceMs: number;
   #stalled = false;
   #ended = false;
-  #head: { readonly status: number; readonly headers: OutgoingHttpHeaders } | null = null;
+  #status = 0;
+  /** Flat, without the length; null: there is no head yet. */
+  #headers: string[] | null = null;
+  /** Of the body, as far as it is announced; -1: it is not. */
+  #length = -1;
   #headWritten = false;
   #withoutBody = false;
 
@@ -268,25 +274,16 @@ class StreamChannel implements Channel {
   // ── the response ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   head(status: number, flat: readonly string[]): void {
-    if (this.#head !== null) throw new Error("The response has begun already.");
+    if (this.#headers !== null) throw new Error("The response has begun already.");
     if (status === 101) {
       if (!this.#isTunnel) throw new TypeError("The client did not ask for another protocol.");
       this.#bodyDone = false;
     } else statusLine(status);
     const { contentLength } = headerLines(flat);
-    const headers = Object.create(null) as Record<string, string | string[]>;
-    for (let index = 0; index + 1 < flat.length; index += 2) {
-      const name = flat[index]!;
-      // What belongs to a connection has no place in HTTP/2 (RFC 9113 §8.2.2).
-      if (perConnection.has(name) || name === "sec-websocket-accept") continue;
-      const value = flat[index + 1]!;
-      const known = headers[name];
-      headers[name] = known === undefined ? value : Array.isArray(known) ? [...known, value] : joined(name, known, value);
-    }
+    this.#headers = http2Headers(flat);
     this.#withoutBody = this.#method === "HEAD" || status === 204 || status === 304;
-    if (status === 204) delete headers["content-length"];
-    else if (contentLength !== -1) headers["content-length"] = String(contentLength);
-    this.#head = { status: this.#isTunnel ? tunnelStatus(status) : status, headers };
+    this.#length = status === 204 ? -1 : contentLength;
+    this.#status = this.#isTunnel ? tunnelStatus(status) : status;
   }
 
   flush(): void {
@@ -309,10 +306,7 @@ class StreamChannel implements Channel {
     this.#ended = true;
     this.#sinceMs = this.#host.clock.elapsed();
     const body = this.#withoutBody || chunk === undefined || chunk.length === 0 ? undefined : chunk;
-    const headers = this.#head?.headers;
-    if (!this.#headWritten && !this.#withoutBody && !this.#isTunnel && headers !== undefined && headers["content-length"] === undefined) {
-      headers["content-length"] = String(body?.length ?? 0);
-    }
+    if (!this.#headWritten && !this.#withoutBody && !this.#isTunnel && this.#length === -1) this.#length = body?.length ?? 0;
     this.#writeHead(body === undefined);
     if (this.#withoutBody) this.#stream.end();
     else if (body === undefined) this.#stream.end();
@@ -322,15 +316,28 @@ class StreamChannel implements Channel {
       this.#stream.once("finish", () => this.#stream.close(constants.NGHTTP2_NO_ERROR));
   }
 
+  give(head: PreparedHead, body: Uint8Array, id: string, ageS: number | null): boolean {
+    if (this.#headers !== null || this.#isTunnel || !this.#bodyDone || this.#method !== "GET") return false;
+    this.#status = head.status;
+    this.#withoutBody = head.status === 304;
+    this.#headers = ["server", "Mayfly", "x-vercel-id", id, ...head.http2];
+    if (ageS !== null) this.#headers.push("age", String(ageS));
+    this.end(body);
+    return true;
+  }
+
   abort(): void {
     if (!this.#stream.destroyed) this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
   }
 
   #writeHead(last: boolean): void {
-    if (this.#headWritten || this.#head === null || this.#stream.destroyed) return;
+    const headers = this.#headers;
+    if (this.#headWritten || headers === null || this.#stream.destroyed) return;
     this.#headWritten = true;
-    const { status, headers } = this.#head;
-    this.#stream.respond({ ...headers, ":status": status }, { endStream: last || this.#withoutBody });
+    headers.push(":status", String(this.#status));
+    if (this.#length !== -1) headers.push("content-length", String(this.#length));
+    // Node takes a flat list, too; its types do not know it yet.
+    this.#stream.respond(headers as never, { endStream: last || this.#withoutBody });
   }
 }
 
@@ -338,27 +345,3 @@ class StreamChannel implements Channel {
 function tunnelStatus(status: number): number {
   return status === 101 ? 200 : status < 300 ? 400 : status;
 }
-
-const perConnection = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"]);
-
-/** Two headers of one name: Node knows which ones may be there but once. */
-function joined(name: string, first: string, second: string): string | string[] {
-  return singles.has(name) ? first : [first, second];
-}
-
-const singles = new Set([
-  "age",
-  "content-encoding",
-  "content-language",
-  "content-length",
-  "content-location",
-  "content-range",
-  "content-type",
-  "date",
-  "etag",
-  "expires",
-  "last-modified",
-  "location",
-  "retry-after",
-  "server",
-]);

@@ -3,6 +3,7 @@
  * use that. What differs from answer to answer (the request's id, the date, the age) is not in it.
  */
 import { headerLines, statusLine } from "./http1-response.ts";
+import { http2Headers } from "./http2-response.ts";
 
 const noBytes = Buffer.alloc(0);
 const beforeId = "server: Mayfly\r\nx-vercel-id: ";
@@ -11,6 +12,7 @@ export class PreparedHead {
   readonly status: number;
   /** Flat, names lower-case; without a length. */
   readonly headers: readonly string[];
+  #http2: readonly string[] | null = null;
   /** As HTTP/1.1 writes them, `name: value CR LF` each. */
   readonly #lines: string;
   /** Whoever made the answer has dated it. */
@@ -30,6 +32,11 @@ export class PreparedHead {
     this.headers = headers;
     this.#lines = lines;
     this.#hasDate = hasDate;
+  }
+
+  /** The headers that HTTP/2 sends. */
+  get http2(): readonly string[] {
+    return (this.#http2 ??= http2Headers(this.headers));
   }
 
   /**

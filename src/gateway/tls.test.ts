@@ -18,6 +18,7 @@ import { openCertificates } from "./certificates.ts";
 import { openCacheStore } from "./cache-store.ts";
 import type { Exchange } from "./exchange.ts";
 import { openFront } from "./front.ts";
+import { PreparedHead } from "./prepared-head.ts";
 import { openGateway } from "./gateway.ts";
 import { noPurges } from "./purge-log.ts";
 
@@ -128,6 +129,37 @@ describe("protocols over TLS", () => {
     );
     await assert.rejects(ask(session, { ":path": "/broken" }));
     assert.equal((await ask(session, { ":path": "/echo" })).status, 200);
+    session.destroy();
+  });
+
+  test("a prepared head is the same answer in either protocol, with an id of its own each time", async () => {
+    await using bed = await openBed();
+    const session = await bed.http2("a.localhost");
+    const ids = new Set<unknown>();
+    for (let round = 0; round < 3; round++) {
+      for (const path of ["/given", "/given-large"]) {
+        const answers = [await bed.http1("a.localhost", path), await ask(session, { ":path": path })];
+        for (const { status, headers, body } of answers) {
+          const { "x-vercel-id": id, date, connection: _of, ":status": _status, ...rest } = headers;
+          ids.add(id);
+          assert.ok(Math.abs(Date.parse(String(date)) - Date.now()) < 60_000, String(date));
+          const expected = { server: "Mayfly", etag: `"etag"`, vary: "etag", "set-cookie": ["a=1", "b=2"], age: "7" };
+          const length = path === "/given" ? 11 : big.length;
+          assert.deepEqual(
+            [status, Object.fromEntries(Object.entries(rest)), body.length],
+            [200, { ...expected, "content-length": String(length) }, length],
+          );
+        }
+      }
+      for (const { status, headers, body } of [
+        await bed.http1("a.localhost", "/unchanged"),
+        await ask(session, { ":path": "/unchanged" }),
+      ]) {
+        ids.add(headers["x-vercel-id"]);
+        assert.deepEqual([status, headers.etag, headers["content-length"], headers.age, body], [304, `"etag"`, undefined, undefined, ""]);
+      }
+    }
+    assert.equal(ids.size, 18);
     session.destroy();
   });
 
@@ -242,6 +274,8 @@ async function openBed(settings: Readonly<Record<string, string>> = {}) {
   let gone = 0;
   let slow = 0;
   const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const given = new PreparedHead(200, ["vary", "etag", "etag", `"etag"`, "set-cookie", "a=1", "set-cookie", "b=2"]);
+  const unchanged = new PreparedHead(304, ["etag", `"etag"`]);
   const gateway = openGatewayOnly(config);
   const answer = (exchange: Exchange): void => {
     const { method, target, httpVersion } = exchange.request;
@@ -274,6 +308,12 @@ async function openBed(settings: Readonly<Record<string, string>> = {}) {
         exchange.head(200, ["content-length", "10"]);
         exchange.write(Buffer.from("half"));
         return exchange.abort();
+      case "/given":
+        return exchange.give(given, Buffer.from("given whole"), 7);
+      case "/given-large":
+        return exchange.give(given, big, 7);
+      case "/unchanged":
+        return exchange.give(unchanged, Buffer.alloc(0), null);
       case "/slow":
         slow++;
         return void released.then(() => exchange.send(200, [], "slow"));
