@@ -1,11 +1,12 @@
 /**
  * Backups of a data directory, made while the platform runs: a snapshot of each database, then every blob by hard link
  * (they never change; a copy where the backup lies on another disk), then the key file. A blob that the snapshot names
- * was there before it, so a backup is whole. It holds the key: whoever has it can read every secret.
+ * was there before it, so a backup is whole; it has its name only when all of it is on the disk. It holds the key: whoever
+ * has it can read every secret.
  */
 import { createHash } from "node:crypto";
 import { constants, createReadStream, existsSync } from "node:fs";
-import { copyFile, cp, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, cp, link, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { backup as copyDatabase, DatabaseSync } from "node:sqlite";
@@ -50,7 +51,9 @@ export async function writeBackup(data: string, directory: string, now: number):
     await copyFile(join(data, keyFile), join(temporary, keyFile));
     if (existsSync(join(data, tlsDirectory))) await cp(join(data, tlsDirectory), join(temporary, tlsDirectory), { recursive: true });
     await writeFile(join(temporary, labelFile), `${JSON.stringify({ version: 1, createdAt: now, blobs, bytes })}\n`);
+    await syncTree(temporary);
     await rename(temporary, directory);
+    await syncOne(dirname(directory));
     return { directory, blobs, bytes };
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
@@ -93,7 +96,9 @@ export async function restoreBackup(directory: string, data: string): Promise<Ba
     if (blobs !== label.blobs) throw new MayflyError("backup_invalid", `The backup has ${blobs} files; ${label.blobs} were written.`);
     await rm(data, { recursive: true, force: true });
     await mkdir(dirname(data), { recursive: true });
+    await syncTree(temporary);
     await rename(temporary, data);
+    await syncOne(dirname(data));
     return { directory: data, blobs, bytes };
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
@@ -134,6 +139,24 @@ async function* blobFiles(directory: string): AsyncGenerator<{ prefix: string; n
       if (/^[0-9a-f]{62}$/.test(name)) yield { prefix, name, path: join(directory, prefix, name) };
     }
   }
+}
+
+/**
+ * Makes everything below reach the disk, directories too. Of blobs that were linked the bytes are there since they were stored, and
+ * that costs nothing; where they were copied it is what a backup is for.
+ */
+async function syncTree(directory: string): Promise<void> {
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await syncTree(path);
+    else await syncOne(path);
+  }
+  await syncOne(directory);
+}
+
+async function syncOne(path: string): Promise<void> {
+  await using file = await open(path, "r");
+  await file.sync();
 }
 
 async function linkOrCopy(from: string, to: string): Promise<void> {

@@ -596,13 +596,21 @@ export const knobs = {
     doc: "With less free disk, uploads and deployments are refused.",
   },
 
-  keepDeployments: {
+  keepProduction: {
     type: "number",
-    default: 50,
+    default: 10,
     unit: "deployments",
     min: 1,
-    max: 1_000_000,
-    doc: "The newest so many of a project are kept however old they are; a project may say otherwise.",
+    max: 1000,
+    doc: "The newest so many production deployments of a project are kept however old they are; a project may say otherwise, as of the next four.",
+  },
+  productionDays: {
+    type: "number",
+    default: 365,
+    unit: "days",
+    min: 1,
+    max: 36_500,
+    doc: "Older production deployments go, unless an alias points to them.",
   },
   previewDays: {
     type: "number",
@@ -610,7 +618,31 @@ export const knobs = {
     unit: "days",
     min: 1,
     max: 36_500,
-    doc: "Older previews beyond those go, unless an alias points to them; a project may say otherwise.",
+    doc: "Older previews go, unless an alias points to them.",
+  },
+  errorDays: {
+    type: "number",
+    default: 90,
+    unit: "days",
+    min: 1,
+    max: 36_500,
+    doc: "Older deployments that have failed go.",
+  },
+  canceledDays: {
+    type: "number",
+    default: 30,
+    unit: "days",
+    min: 1,
+    max: 36_500,
+    doc: "Older deployments that were canceled go.",
+  },
+  toolchainDays: {
+    type: "number",
+    default: 30,
+    unit: "days",
+    min: 1,
+    max: 36_500,
+    doc: "Package managers that no build has asked for in this time are removed from the disk; a later build fetches them again.",
   },
   gcGraceMs: {
     type: "number",

@@ -84,7 +84,7 @@ export async function openControlPlane(
     ...data,
     config,
     sandboxes,
-    toolchains: createToolchains({ directory: join(data.directory, "toolchains"), npmRegistry: config.npmRegistry }),
+    toolchains: createToolchains({ directory: join(data.directory, "toolchains"), npmRegistry: config.npmRegistry, clock }),
     compileCache,
     standby,
     news: new DeploymentNews(clock),

@@ -60,12 +60,14 @@ export const noSettings: ProjectSettings = {
   nextFunctions: null,
 };
 
-/** Which deployments of a project may go. What an alias points to never goes, nor the newest that was production. */
+/** How long deployments of a project are kept, by what became of them; null: as the server says. What an alias points to never goes. */
 export interface Retention {
-  /** The newest so many are kept however old they are; null: the server's default. */
-  readonly keepDeployments: number | null;
-  /** Previews beyond those go when they are so old; null: the server's default. */
+  /** The newest so many production deployments are kept however old they are. */
+  readonly keepProduction: number | null;
+  readonly productionDays: number | null;
   readonly previewDays: number | null;
+  readonly errorDays: number | null;
+  readonly canceledDays: number | null;
 }
 
 /** The last promote or rollback of a project, as Vercel's `lastAliasRequest`. */

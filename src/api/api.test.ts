@@ -33,8 +33,8 @@ it("reads JSON whatever content type is claimed, names what is wrong, and answer
   const wrong = await api.call("PATCH", "/v9/projects/typed", { body: { directoryListing: "yes" } });
   assert.deepEqual([wrong.status, wrong.json.error.code], [400, "bad_request"]);
   assert.match(wrong.json.error.message, /directoryListing/);
-  const changed = await api.call("PATCH", "/v9/projects/typed", { body: { directoryListing: true, retention: { keepDeployments: 3 } } });
-  assert.deepEqual([changed.json.directoryListing, changed.json.retention.keepDeployments], [true, 3]);
+  const changed = await api.call("PATCH", "/v9/projects/typed", { body: { directoryListing: true, retention: { keepProduction: 3 } } });
+  assert.deepEqual([changed.json.directoryListing, changed.json.retention.keepProduction], [true, 3]);
   const gone = await api.call("DELETE", "/v9/projects/typed");
   assert.deepEqual([gone.status, gone.headers["content-type"], gone.text], [204, undefined, ""]);
 });

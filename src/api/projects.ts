@@ -15,7 +15,14 @@ import { settingsOf, settingsSchema } from "./settings.ts";
 
 const latestMax = 10;
 
-const retentionSchema = object({ keepDeployments: optional(whole(1, 1_000_000)), previewDays: optional(whole(1, 36_500)) });
+const days = optional(whole(1, 36_500));
+const retentionSchema = object({
+  keepProduction: optional(whole(1, 1000)),
+  productionDays: days,
+  previewDays: days,
+  errorDays: days,
+  canceledDays: days,
+});
 
 export const projectEndpoints: readonly Endpoint[] = [
   ofProjects({

@@ -110,7 +110,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
     memoryBytesMin,
     boot: () => BuildSandbox.boot({ sandboxes, compileCache, config: base, workRoot }, true),
   });
-  const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry });
+  const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry, clock: systemClock });
 
   const store = async (files: Files): Promise<SourceTree> => {
     const tree: [string, SourceTree[string]][] = [];

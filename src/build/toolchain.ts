@@ -2,10 +2,12 @@
  * Package managers for builds: fetched once with the host's npm (no scripts run), kept by exact version below the data
  * directory and mounted read-only. A toolchain is whole or absent: it is renamed into its place.
  */
-import { access, lstat, mkdir, readdir, rename, symlink } from "node:fs/promises";
+import { access, lstat, mkdir, readdir, rename, stat, symlink, utimes } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
+import type { Clock } from "../clock.ts";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
+import type { TimestampMs } from "../model.ts";
 import { randomId } from "../names.ts";
 import { fetchNpmPackage } from "../npm-package.ts";
 import type { PackageManager, PackageManagerName } from "./builder.ts";
@@ -17,6 +19,8 @@ export interface Toolchains {
    * @throws MayflyError INSTALL_FAILED when it cannot be fetched
    */
   directory(manager: PackageManager): Promise<string>;
+  /** Removes those that no build has asked for since then; they are fetched again when one does. */
+  prune(sinceMs: TimestampMs): Promise<void>;
 }
 
 export interface ToolchainsOptions {
@@ -24,6 +28,7 @@ export interface ToolchainsOptions {
   readonly directory: string;
   /** Empty: npm's own setting. */
   readonly npmRegistry: string;
+  readonly clock: Clock;
 }
 
 interface Recipe {
@@ -47,7 +52,7 @@ export function createToolchains(options: ToolchainsOptions): Toolchains {
   const root = resolve(options.directory);
   const running = new Map<string, Promise<string>>();
   return {
-    directory(manager) {
+    async directory(manager) {
       const place = join(root, `${manager.name}@${manager.version}`);
       let fetching = running.get(place);
       if (fetching === undefined) {
@@ -55,7 +60,21 @@ export function createToolchains(options: ToolchainsOptions): Toolchains {
         running.set(place, fetching);
         fetching.catch(() => running.delete(place));
       }
-      return fetching;
+      await fetching;
+      // When it was last asked for: what is pruned goes by that.
+      const now = new Date(options.clock.now());
+      await utimes(place, now, now);
+      return place;
+    },
+    async prune(sinceMs) {
+      for (const name of await readdir(root).catch(() => [])) {
+        const place = join(root, name);
+        if (name.startsWith(".") || (await stat(place)).mtimeMs >= sinceMs) continue;
+        running.delete(place);
+        const aside = join(root, `.new-${process.pid}-${randomId(8)}`);
+        await rename(place, aside);
+        await removeTree(aside);
+      }
     },
   };
 }

@@ -8,14 +8,16 @@ import { scratchDirectory } from "../../test/scratch.ts";
 import { restoreBackup, writeBackup } from "../backup.ts";
 import { openDiskBlobs } from "../blobs/disk.ts";
 import type { Manifest } from "../model.ts";
+import { setAlias } from "../store/aliases.ts";
 import { findDeploymentById } from "../store/deployments.ts";
 import { addVariable, listVariables } from "../store/variables.ts";
 import { envPlace, openSeal, variablePlace } from "../store/seal.ts";
 import { openSqliteStore } from "../store/sqlite.ts";
 import { findUploads, recordUpload } from "../store/uploads.ts";
 import { openVariable } from "./environment.ts";
+import type { DeployContext } from "./deploy.ts";
 import { collectGarbage } from "./garbage.ts";
-import { outlived } from "./retention.ts";
+import { retire } from "./retention.ts";
 import { finishRotation, rotateSecrets } from "./rotation.ts";
 import { openData } from "./testbed.ts";
 
@@ -83,23 +85,40 @@ it("deletes nothing when a document cannot be read", async () => {
   await assert.rejects(collectGarbage({ ...data, clock: new ManualClock() }, { dryRun: false }), new RegExp(sourceDigest));
 });
 
-it("keeps what an alias points to, the newest production, the newest ones, and previews while they are young", async () => {
+it("deletes by age and by what became of a deployment, never what an alias points to, nor the newest of production", async () => {
   const data = await openData();
-  const now = 100 * dayMs;
-  const make = (day: number, target: "production" | "preview") => data.deployment("site", { createdAt: day * dayMs, target });
-  const p1 = await make(1, "production");
-  const old = await make(2, "preview");
-  const aliased = await make(3, "preview");
-  const p2 = await make(4, "production");
-  const young = await make(80, "preview");
-  const newest = await make(90, "preview");
-  const all = [newest, young, p2, aliased, old, p1];
-  const gone = outlived(all, new Set([aliased.id]), { keepDeployments: 1, previewDays: 30 }, now);
-  assert.deepEqual(
-    gone.map(({ id }) => id),
-    [old.id, p1.id],
-  );
-  assert.deepEqual(outlived(all, new Set(), { keepDeployments: 6, previewDays: 1 }, now), []);
+  const clock = new ManualClock(1000 * dayMs);
+  const rule = { keepProduction: 2, productionDays: 300, previewDays: 100, errorDays: 50, canceledDays: 10 };
+  const made = new Map<string, string>();
+  const age = (days: number) => clock.now() - days * dayMs;
+  for (const [name, days, target, state] of [
+    ["production of long ago", 900, "production", "READY"],
+    ["production of last year, aliased", 800, "production", "READY"],
+    ["the second newest of production", 700, "production", "READY"],
+    ["the newest of production", 600, "production", "READY"],
+    ["a failure of production", 51, "production", "ERROR"],
+    ["a young failure", 49, "preview", "ERROR"],
+    ["canceled", 11, "preview", "CANCELED"],
+    ["canceled just now", 9, "preview", "CANCELED"],
+    ["an old preview", 101, "preview", "READY"],
+    ["an old preview, aliased", 102, "preview", "READY"],
+    ["a young preview", 99, "preview", "READY"],
+    ["old and still queued", 999, "preview", "QUEUED"],
+  ] as const) {
+    const more = state === "READY" ? {} : { ready: false, more: { state } };
+    const deployment = await data.deployment("site", { createdAt: age(days), target, ...more });
+    made.set(deployment.id, name);
+    if (!name.endsWith("aliased")) continue;
+    const alias = { host: `a${days}.localhost`, deploymentId: deployment.id, projectId: deployment.projectId };
+    await setAlias(data.store, { teamId: data.teamId, projectId: null }, alias, clock.now());
+  }
+  const logs = { deleteDeployment: async () => {} };
+  const context = { ...data, clock, logs, config: rule } as unknown as DeployContext;
+  const expected = ["a failure of production", "an old preview", "canceled", "production of long ago"];
+  const names = (ids: readonly string[]) => ids.map((id) => made.get(id)).sort();
+  assert.deepEqual(names(await retire(context, { dryRun: true })), expected);
+  assert.deepEqual(names(await retire(context, { dryRun: false })), expected);
+  assert.deepEqual(await retire(context, { dryRun: false }), []);
 });
 
 it("rotates the key: everything opens, old keys are gone, also when it was cut off", async () => {

@@ -72,12 +72,13 @@ export class Maintenance {
   }
 
   async #forgetRecords(): Promise<void> {
-    const { store, clock } = this.#context;
+    const { store, clock, config, toolchains } = this.#context;
     const now = clock.now();
     await deleteCronRuns(store, now - cronRunsMs);
     await deleteIdempotencyKeys(store, now - idempotencyKeysMs);
     await deleteBuildRecords(store, now - buildRecordsMs);
     await deleteExpiredTokens(store, now - expiredTokensMs);
+    await toolchains.prune(now - config.toolchainDays * dayMs);
     await compact(store);
   }
 }

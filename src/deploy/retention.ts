@@ -1,39 +1,47 @@
 /**
- * Which deployments go by themselves. Kept: what an alias points to, the newest that was production, the newest
- * `keepDeployments` of a project, and what is not final. Of the others previews go when they are `previewDays` old, and
- * production ones at once: they are what the kept number is for.
+ * Which deployments go by themselves: those older than the days that their kind is kept, as on Vercel. What an alias points to
+ * never goes, nor the newest production deployments, to which somebody may want to roll back, nor what is not final.
  */
 import type { Config } from "../config.ts";
-import type { Deployment, Project, TimestampMs } from "../model.ts";
+import type { Deployment, Project, Retention, TimestampMs } from "../model.ts";
 import { listAliases } from "../store/aliases.ts";
 import { deleteUnaliased, listDeployments } from "../store/deployments.ts";
 import { listAllProjects } from "../store/projects.ts";
 import type { DeployContext } from "./deploy.ts";
 
 const dayMs = 86_400_000;
-/** Looked at of one project in one run, the newest; a later run finds the others. */
-const deploymentsMax = 10_000;
+const deploymentsAtOnce = 1000;
 
-/** Pure. `deployments`: a project's, the newest first; `aliased`: ids that an alias points to. */
-export function outlived(
-  deployments: readonly Deployment[],
-  aliased: ReadonlySet<string>,
-  rule: { readonly keepDeployments: number; readonly previewDays: number },
-  now: TimestampMs,
-): Deployment[] {
-  const production = deployments.find(({ state, target }) => state === "READY" && target === "production");
-  return deployments.filter((deployment, index) => {
-    if (deployment.state === "QUEUED" || deployment.state === "BUILDING") return false;
-    if (aliased.has(deployment.id) || deployment === production || index < rule.keepDeployments) return false;
-    const serves = deployment.state === "READY" && deployment.target === "production";
-    return serves || now - deployment.createdAt >= rule.previewDays * dayMs;
-  });
+export type RetentionRule = { readonly [Name in keyof Retention]: number };
+
+/** Pure. Whether it is so old that it goes, unless it is kept for what it is. */
+export function isOutlived(deployment: Deployment, rule: RetentionRule, now: TimestampMs): boolean {
+  const days = keptDays(deployment, rule);
+  return days !== null && now - deployment.createdAt >= days * dayMs;
 }
 
-function ruleOf({ retention }: Project, config: Pick<Config, "keepDeployments" | "previewDays">) {
+/** null: for as long as it takes to become final. */
+function keptDays({ state, target }: Deployment, rule: RetentionRule): number | null {
+  switch (state) {
+    case "QUEUED":
+    case "BUILDING":
+      return null;
+    case "CANCELED":
+      return rule.canceledDays;
+    case "ERROR":
+      return rule.errorDays;
+    case "READY":
+      return target === "production" ? rule.productionDays : rule.previewDays;
+  }
+}
+
+export function ruleOf({ retention }: Project, config: Pick<Config, keyof Retention>): RetentionRule {
   return {
-    keepDeployments: retention.keepDeployments ?? config.keepDeployments,
+    keepProduction: retention.keepProduction ?? config.keepProduction,
+    productionDays: retention.productionDays ?? config.productionDays,
     previewDays: retention.previewDays ?? config.previewDays,
+    errorDays: retention.errorDays ?? config.errorDays,
+    canceledDays: retention.canceledDays ?? config.canceledDays,
   };
 }
 
@@ -41,14 +49,23 @@ function ruleOf({ retention }: Project, config: Pick<Config, "keepDeployments" |
 export async function retire({ store, logs, clock, config }: DeployContext, options: { readonly dryRun: boolean }): Promise<string[]> {
   const gone: string[] = [];
   for (const project of await listAllProjects(store)) {
-    const deployments = await listDeployments(store, { teamId: project.teamId, projectId: project.id, limit: deploymentsMax });
-    const aliased = new Set((await listAliases(store, { projectId: project.id })).map(({ deploymentId }) => deploymentId));
-    for (const { id } of outlived(deployments, aliased, ruleOf(project, config), clock.now())) {
-      if (!options.dryRun) {
-        if (!(await deleteUnaliased(store, id))) continue;
-        await logs.deleteDeployment(id);
+    const rule = ruleOf(project, config);
+    const query = { teamId: project.teamId, projectId: project.id };
+    const production = await listDeployments(store, { ...query, target: "production", states: ["READY"], limit: rule.keepProduction });
+    const aliases = await listAliases(store, { projectId: project.id });
+    const kept = new Set([...production.map(({ id }) => id), ...aliases.map(({ deploymentId }) => deploymentId)]);
+    for (let untilMs = clock.now(); ;) {
+      const page = await listDeployments(store, { ...query, untilMs, limit: deploymentsAtOnce });
+      for (const deployment of page) {
+        if (kept.has(deployment.id) || !isOutlived(deployment, rule, clock.now())) continue;
+        if (!options.dryRun) {
+          if (!(await deleteUnaliased(store, deployment.id))) continue;
+          await logs.deleteDeployment(deployment.id);
+        }
+        gone.push(deployment.id);
       }
-      gone.push(id);
+      if (page.length < deploymentsAtOnce) break;
+      untilMs = page.at(-1)!.createdAt;
     }
   }
   return gone;

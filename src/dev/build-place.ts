@@ -22,7 +22,7 @@ export async function openBuildPlace(config: Config, log: Log): Promise<BuildPla
   opened.defer(() => blobs.close());
   const sandboxes = await openSandboxes(config, log);
   opened.defer(() => sandboxes.close());
-  const toolchains = createToolchains({ directory: join(directory, "toolchains"), npmRegistry: config.npmRegistry });
+  const toolchains = createToolchains({ directory: join(directory, "toolchains"), npmRegistry: config.npmRegistry, clock: systemClock });
   const stack = opened.move();
   return { blobs, sandboxes, toolchains, clock: systemClock, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 }

@@ -5,7 +5,7 @@ import { newProjectId } from "../names.ts";
 import type { Store } from "./store.ts";
 import type { Tables } from "./tables.ts";
 
-const noRetention: Retention = { keepDeployments: null, previewDays: null };
+const noRetention: Retention = { keepProduction: null, productionDays: null, previewDays: null, errorDays: null, canceledDays: null };
 
 /** By id or name; null when the team has none such. */
 export async function findProject(store: Store, teamId: string, idOrName: string): Promise<Project | null> {
