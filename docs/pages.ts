@@ -46,8 +46,9 @@ has them, so its clients work; a version prefix (\`/v13\`) and \`/now\` may stan
 - **Cron jobs** run at whole minutes in UTC, on the production deployment only, as \`GET\` with \`user-agent: vercel-cron/1.0\` and, when the
   variable is set, \`authorization: Bearer $CRON_SECRET\`. A job that still runs is not begun again; what was due while the control plane
   was down is not made up for; redirects are not followed.
-- **Retention.** Never deleted: what an alias points to, the newest production deployment, the newest \`keepDeployments\`. Of the others
-  previews go after \`previewDays\`, production ones at once. Files that nothing refers to go after \`MAYFLY_GC_GRACE_MS\`.
+- **Retention.** Never deleted: what an alias points to, and the newest \`keepProduction\` (10) of production. The others go by age:
+  \`productionDays\` (365), \`previewDays\` (180), \`errorDays\` (90), \`canceledDays\` (30), each for the server or for a project. Files
+  that nothing refers to go after \`MAYFLY_GC_GRACE_MS\`.
 - **Backups** are directories below the data directory and hold the key of all secrets: guard them like it.
 
 ## Endpoints

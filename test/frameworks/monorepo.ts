@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import type { PackageManagerName } from "../../src/build/builder.ts";
 import { pinned } from "../../src/build/install-plan.ts";
 import { createToolchains } from "../../src/build/toolchain.ts";
+import { systemClock } from "../../src/clock.ts";
 import { projectDirectory } from "../mayfly.ts";
 import { writeFiles, type Mayfly } from "../server.ts";
 
@@ -69,7 +70,7 @@ export class Monorepo {
   static async make(name: keyof typeof managers): Promise<Monorepo> {
     const manager: Manager = managers[name];
     const registry = (await run("npm", ["config", "get", "registry"])).stdout.trim();
-    const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry });
+    const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry, clock: systemClock });
     const version = pinned[manager.name];
     const bin = join(await toolchains.directory({ name: manager.name, version }), "bin");
     const own = { packageManager: `${manager.name.split("-")[0]}@${version}`, workspaces: ["apps/*", "packages/*"] };
