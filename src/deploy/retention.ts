@@ -12,10 +12,10 @@ import type { DeployContext } from "./deploy.ts";
 const dayMs = 86_400_000;
 const deploymentsAtOnce = 1000;
 
-export type RetentionRule = { readonly [Name in keyof Retention]: number };
+type RetentionRule = { readonly [Name in keyof Retention]: number };
 
 /** Pure. Whether it is so old that it goes, unless it is kept for what it is. */
-export function isOutlived(deployment: Deployment, rule: RetentionRule, now: TimestampMs): boolean {
+function isOutlived(deployment: Deployment, rule: RetentionRule, now: TimestampMs): boolean {
   const days = keptDays(deployment, rule);
   return days !== null && now - deployment.createdAt >= days * dayMs;
 }
@@ -35,7 +35,7 @@ function keptDays({ state, target }: Deployment, rule: RetentionRule): number | 
   }
 }
 
-export function ruleOf({ retention }: Project, config: Pick<Config, keyof Retention>): RetentionRule {
+function ruleOf({ retention }: Project, config: Pick<Config, keyof Retention>): RetentionRule {
   return {
     keepProduction: retention.keepProduction ?? config.keepProduction,
     productionDays: retention.productionDays ?? config.productionDays,
