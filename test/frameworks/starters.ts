@@ -328,7 +328,7 @@ const single: Readonly<Record<string, Starter>> = {
     title: "Angular",
     package: "@angular/core",
     checks: [
-      { what: "static page", path: "/", ...html(/<app-root>/), asset: /src="(main-[^"]+\.js)"/ },
+      { what: "static page", path: "/", ...html(/<app-root>/), asset: /src="(main[^"]*\.js)"/ },
       publicFile,
       { what: "404", path: "/a.txt", status: 404 },
     ],
