@@ -732,6 +732,11 @@ export const knobs = {
   },
   planMemoryMB: { type: "number", default: 512, unit: "MB", min: 64, max: 16_384, doc: "Memory of the process that does." },
   buildMemoryMB: { type: "number", default: 3008, unit: "MB", min: 512, max: 65_536, doc: "Memory of a build." },
+  buildMemoryDirectory: {
+    type: "string",
+    default: "/dev/shm",
+    doc: "File system in memory for the files of builds that only take little Functions; empty, or another kind of directory: all builds are on disk.",
+  },
   buildStandby: {
     type: "number",
     default: 1,

@@ -2,11 +2,13 @@
  * The control plane: API, deployment journey, builds, Git and what runs by itself, put together. Takes up what an earlier
  * control plane left unfinished. A process of its own (control-plane-main.js), kept alive by control-plane-process.ts.
  */
+import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import { openApi } from "./api/api.ts";
 import type { NodeFigures } from "./api/endpoint.ts";
+import { BuildMemory } from "./build/build-memory.ts";
 import { BuildSandbox, buildLimits, mayflyMounts } from "./build/build-sandbox.ts";
 import { warmPlanning } from "./build/plan.ts";
 import { BuildStandby } from "./build/standby.ts";
@@ -72,11 +74,13 @@ export async function openControlPlane(
   opened.defer(() => compileCache.close());
   const workRoot = join(builds, String(process.pid));
   opened.defer(() => removeTree(workRoot));
+  const memory = openBuildMemory(config.buildMemoryDirectory, builds);
+  opened.defer(() => memory?.close());
   const standby = new BuildStandby({
     clock,
     size: config.buildStandby,
     memoryBytesMin: config.buildMemoryMB * 2 ** 20,
-    boot: () => BuildSandbox.boot({ sandboxes, compileCache, config, workRoot }, true),
+    boot: () => BuildSandbox.boot({ sandboxes, compileCache, config, workRoot, memory }, true),
   });
   opened.defer(() => standby.close());
   void compileCache.prepare().then(() => standby.fill());
@@ -94,6 +98,7 @@ export async function openControlPlane(
       bytesMax: config.buildCachesBytesMax,
     }),
     workRoot,
+    memory,
   };
   const queue = new BuildQueue({
     concurrency: concurrencyHere(config.buildsMax, config.buildMemoryMB),
@@ -173,6 +178,19 @@ function controlSocketPath(runDirectory: string): string {
     if (pid !== undefined && (pid === String(process.pid) || !isAlive(Number(pid)))) rmSync(join(tmpdir(), name), { force: true });
   }
   return join(tmpdir(), `mayfly-${process.pid}.sock`);
+}
+
+/** A directory of this process beside those that earlier ones have left; undefined: there is no such place here. */
+function openBuildMemory(place: string, builds: string): BuildMemory | undefined {
+  if (place === "") return undefined;
+  // As with the builds on disk, each data directory has one, and each of its processes a part of that.
+  const root = join(place, `mayfly-builds-${createHash("sha256").update(resolve(builds)).digest("hex").slice(0, 16)}`);
+  try {
+    sweep(root);
+  } catch {
+    return undefined;
+  }
+  return new BuildMemory(join(root, String(process.pid)));
 }
 
 /**

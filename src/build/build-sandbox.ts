@@ -12,6 +12,7 @@ import { randomId } from "../names.ts";
 import type { Sandbox, SandboxDriver, SandboxMount, SandboxSpec } from "../sandbox/sandbox.ts";
 import { guestPaths, packageManagers } from "./builder.ts";
 import type { BuildMessage, PackageManager } from "./builder.ts";
+import type { BuildMemory } from "./build-memory.ts";
 import type { CompileCache } from "./compile-cache.ts";
 import { removeTree, withFileLimit } from "./scratch.ts";
 import type { Toolchains } from "./toolchain.ts";
@@ -45,18 +46,23 @@ export interface BuildSandboxOptions {
   readonly config: Config;
   /** Directory for scratch directories, on a disk with room; made when absent. What is in it at start-up is left over. */
   readonly workRoot: string;
+  /** Absent: its builds have all of their files on disk. */
+  readonly memory?: BuildMemory | undefined;
 }
 
 export class BuildSandbox {
   readonly sandbox: Sandbox;
   /** Host directory of what the guest sees as its scratch directory; hostile once the worker has its job. */
   readonly scratch: string;
+  /** The same of its place in memory; null: it has none. */
+  readonly memory: string | null;
   readonly #directory: string;
   #disposed: Promise<void> | undefined;
 
-  private constructor(directory: string, sandbox: Sandbox) {
+  private constructor(directory: string, memory: string | null, sandbox: Sandbox) {
     this.#directory = directory;
     this.scratch = scratchOf(directory);
+    this.memory = memory;
     this.sandbox = sandbox;
   }
 
@@ -64,8 +70,9 @@ export class BuildSandbox {
    * @param warm the worker loads what it will need, builds a Function of its own, and is frozen
    * @throws MayflyError sandbox_unavailable
    */
-  static async boot({ sandboxes, compileCache, config, workRoot }: BuildSandboxOptions, warm: boolean): Promise<BuildSandbox> {
+  static async boot({ sandboxes, compileCache, config, workRoot, memory }: BuildSandboxOptions, warm: boolean): Promise<BuildSandbox> {
     const directory = join(resolve(workRoot), randomId(12));
+    const inMemory = (await memory?.make()) ?? null;
     const compiled = compileCache?.directory ?? null;
     await mkdir(resolve(workRoot), { recursive: true, mode: 0o700 });
     try {
@@ -78,8 +85,8 @@ export class BuildSandbox {
           "/var/lang/bin/node",
           `${guestPaths.mayfly}/src/build/worker-start.js`,
           compiled === null ? "" : guestPaths.compiled,
-          guestPaths.repository,
-          guestPaths.report,
+          guestPaths.scratch,
+          guestPaths.memory,
           ...(warm ? ["--warm"] : []),
         ]),
         env: {
@@ -96,6 +103,7 @@ export class BuildSandbox {
         cwd: guestPaths.scratch,
         mounts: [
           { source: scratchOf(directory), target: guestPaths.scratch, writable: true },
+          ...(inMemory === null ? [] : [{ source: inMemory, target: guestPaths.memory, writable: true }]),
           ...mayflyMounts,
           ...(compiled === null ? [] : [{ source: compiled, target: guestPaths.compiled, writable: false }]),
           { source: join(directory, "toolchains"), target: guestPaths.toolchains, writable: false },
@@ -103,11 +111,11 @@ export class BuildSandbox {
         ...buildLimits(config),
         network: "internet",
       });
-      const made = new BuildSandbox(directory, sandbox);
+      const made = new BuildSandbox(directory, inMemory, sandbox);
       if (warm) await made.#becomeWarm();
       return made;
     } catch (error) {
-      await removeTree(directory);
+      await removeAll([directory, inMemory]);
       throw error;
     }
   }
@@ -151,7 +159,7 @@ export class BuildSandbox {
 
   /** Ends all that runs in it, and removes it with its scratch directory. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.sandbox.destroy().finally(() => removeTree(this.#directory));
+    this.#disposed ??= this.sandbox.destroy().finally(() => removeAll([this.#directory, this.memory]));
     return this.#disposed;
   }
 
@@ -172,6 +180,10 @@ export class BuildSandbox {
       late.abort();
     }
   }
+}
+
+async function removeAll(directories: readonly (string | null)[]): Promise<void> {
+  for (const directory of directories) if (directory !== null) await removeTree(directory);
 }
 
 const scratchOf = (directory: string): string => join(directory, "scratch");

@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BlobStore, BlobTarget } from "../blobs/blob-store.ts";
 import type { Clock } from "../clock.ts";
@@ -14,8 +15,9 @@ import type { ErrorCode } from "../errors.ts";
 import type { Deployment, Digest, EntrypointReport, FunctionSpec, Output, Route, SourceTree } from "../model.ts";
 import type { Sandbox, SandboxDriver } from "../sandbox/sandbox.ts";
 import type { BuildCaches } from "./build-cache.ts";
+import { BuildMemory } from "./build-memory.ts";
 import { BuildSandbox } from "./build-sandbox.ts";
-import { guestPaths } from "./builder.ts";
+import { guestPaths, placedPaths } from "./builder.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, PackageManager, PlannedJob, SiteSettings } from "./builder.ts";
 import { npm } from "./install-plan.ts";
 import type { CompileCache } from "./compile-cache.ts";
@@ -70,6 +72,8 @@ export interface BuildRequest {
   readonly sandboxes: SandboxDriver;
   /** Absent: every build boots its own sandbox. */
   readonly standby?: BuildStandby;
+  /** Absent: no build has its files in memory. */
+  readonly memory?: BuildMemory | undefined;
   /** Has the source. */
   readonly blobs: BlobStore;
   /** Takes what the build yields; that is stored when the caller has committed it. */
@@ -264,8 +268,9 @@ async function buildInSandbox(
   const { plan, tree, blobs, output, config, deployment, reuse } = request;
   const at = (await request.standby?.take()) ?? (await BuildSandbox.boot(request, false));
   opened.defer(() => at.dispose());
-  const { scratch } = at;
-  const repository = at.hostPath(guestPaths.repository);
+  const inMemory = at.memory !== null && (await request.memory?.takes(at.memory, job, tree)) === true;
+  const scratch = inMemory ? at.memory : at.scratch;
+  const repository = join(scratch, placedPaths.repository);
   const kept = { scratch, repository, rootDirectory: plan.rootDirectory, framework: plan.framework };
   for (const path of await writeSource(tree, repository, blobs))
     lines.system(`The link "${path}" leads out of the source; it is left out.`);
@@ -285,7 +290,7 @@ async function buildInSandbox(
   const places = job.steps.flatMap((step, index) => (found.has(step) ? [index] : []));
   const record = reuse?.record ?? null;
   const offered = record === null || keys === null ? [] : await findEarlier(record, keys, job, blobs);
-  await runWorker(request, { ...job, installs, reused: places, earlier: offered.map(({ earlier }) => earlier) }, lines, at);
+  await runWorker(request, { ...job, installs, inMemory, reused: places, earlier: offered.map(({ earlier }) => earlier) }, lines, at);
   if (request.signal.aborted) throw new MayflyError("canceled");
   if (!(await isRealDirectory(repository))) {
     throw new MayflyError("BUILD_OUTPUT_INVALID", "The build has put something else in the place of its source directory.");
@@ -308,7 +313,7 @@ async function buildInSandbox(
 
 /** null: it left none that can be understood. */
 async function readReport(place: FilePlace, blobs: BlobTarget): Promise<BuildReport | null> {
-  const path = guestPaths.report.slice(guestPaths.scratch.length + 1);
+  const path = placedPaths.report;
   try {
     const found = await new OutputFiles(place, blobs).entry(path);
     return found?.entry.kind === "file" ? parseReport((await place.read(path, reportBytesMax)).toString("utf8")) : null;
@@ -343,7 +348,7 @@ const sha256 = (bytes: string | Uint8Array): string => createHash("sha256").upda
 /** Resolves when the worker is done and everything it started is gone. */
 async function runWorker(
   request: BuildRequest,
-  planned: PlannedJob & Pick<BuildJob, "reused" | "earlier">,
+  planned: PlannedJob & Pick<BuildJob, "reused" | "earlier" | "inMemory">,
   lines: LogLines,
   at: BuildSandbox,
 ): Promise<void> {
@@ -374,7 +379,7 @@ async function runWorker(
 /** The worker's message, or whatever ends the build before it. */
 async function supervise(at: BuildSandbox, job: BuildJob, request: BuildRequest): Promise<BuildMessage> {
   const { config, clock, signal } = request;
-  const { sandbox, scratch } = at;
+  const { sandbox, scratch, memory } = at;
   const { promise, resolve, reject } = Promise.withResolvers<BuildMessage>();
   const cancel = (): void => reject(new MayflyError("canceled"));
   signal.addEventListener("abort", cancel, { once: true });
@@ -382,6 +387,15 @@ async function supervise(at: BuildSandbox, job: BuildJob, request: BuildRequest)
     reject(new MayflyError("BUILD_TIMEOUT", `The build took longer than ${Math.round(config.buildTimeoutMs / 1000)} s.`));
   });
   const stopDisk = watchDisk({ directory: scratch, clock, config, onOver: reject });
+  const stopMemory =
+    memory === null
+      ? undefined
+      : watchDisk({
+          directory: memory,
+          clock,
+          config: { ...config, buildDiskBytesMax: BuildMemory.bytesMax, diskFreeBytesMin: 0 },
+          onOver: reject,
+        });
   if (signal.aborted) cancel();
   void explainEnd(sandbox, config).then(reject);
   at.message().then(resolve, reject);
@@ -392,6 +406,7 @@ async function supervise(at: BuildSandbox, job: BuildJob, request: BuildRequest)
     signal.removeEventListener("abort", cancel);
     stopClock();
     stopDisk();
+    stopMemory?.();
   }
 }
 

@@ -132,10 +132,12 @@ export interface BuildJob {
   readonly programs: readonly string[];
   /** For the project's own commands and the builders, not for the worker. */
   readonly env: Readonly<Record<string, string>>;
+  /** Source, output and report are in the sandbox's place in memory. */
+  readonly inMemory: boolean;
 }
 
 /** What the upload alone decides of a job. */
-export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "programs" | "env" | "reused" | "earlier">;
+export type PlannedJob = Omit<BuildJob, "bundleBytesMax" | "programs" | "env" | "reused" | "earlier" | "inMemory">;
 
 /** Routes known before the build; the builders' own are merged into them (`mergeRoutes` of `@vercel/routing-utils`). */
 export interface BuildRoutes {
@@ -152,7 +154,7 @@ export type BuildMessage =
 
 /** Guest paths of a build sandbox. */
 export const guestPaths = {
-  /** The one writable place: source, home, temporary files. */
+  /** The writable place: source, home, temporary files. */
   scratch: "/vercel",
   repository: "/vercel/path0",
   home: "/vercel/home",
@@ -165,7 +167,12 @@ export const guestPaths = {
   toolchains: "/var/toolchains",
   /** Where the worker leaves its BuildReport as JSON. */
   report: "/vercel/report.json",
+  /** Another writable place, in memory, where a little build has source, output and report. */
+  memory: "/var/memory",
 } as const;
+
+/** What a build may have on disk or in memory. Paths below the one place or the other. */
+export const placedPaths = { repository: "path0", report: "report.json" } as const;
 
 /** Where builders write and the platform reads, below the project's root. */
 export const outputDirectory = ".vercel/output";

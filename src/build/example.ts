@@ -38,4 +38,5 @@ export const exampleJob: BuildJob = {
   bundleBytesMax: 1024 * 1024,
   programs: [],
   env: {},
+  inMemory: false,
 };

@@ -3,7 +3,7 @@ import type { Route } from "../model.ts";
 import type { BuildJob, SiteSettings, StepTrace } from "./builder.ts";
 
 export interface BuildContext {
-  readonly job: Omit<BuildJob, "programs" | "env" | "reused" | "earlier">;
+  readonly job: Omit<BuildJob, "programs" | "env" | "reused" | "earlier" | "inMemory">;
   /** Absolute path of the uploaded tree. */
   readonly repository: string;
   /** Absolute path of the project's root. */

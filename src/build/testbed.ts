@@ -10,6 +10,7 @@ import { systemClock } from "../clock.ts";
 import { loadConfig } from "../config.ts";
 import type { Config } from "../config.ts";
 import { MayflyError } from "../errors.ts";
+import { randomId } from "../names.ts";
 import { noSettings, type FunctionSpec, type ProjectSettings, type SourceTree } from "../model.ts";
 import type { SandboxDriver } from "../sandbox/sandbox.ts";
 import { openOciSandboxes, whyNoOci } from "../sandbox/oci.ts";
@@ -19,6 +20,7 @@ import { CompileCache } from "./compile-cache.ts";
 import { runBuild } from "./build.ts";
 import type { Build, BuildResult } from "./build.ts";
 import { planSource } from "./configuration-program.ts";
+import { BuildMemory } from "./build-memory.ts";
 import { BuildSandbox, buildLimits, mayflyMounts } from "./build-sandbox.ts";
 import type { Plan } from "./plan.ts";
 import type { BuildRecord } from "./reuse.ts";
@@ -104,11 +106,13 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
   await compileCache.prepare();
   const registry = npmRegistry();
   const base = { ...loadConfig({}, {}), npmRegistry: registry };
+  const memoryRoot = join("/dev/shm", `mayfly-test-${randomId(8)}`);
+  const memory = new BuildMemory(memoryRoot);
   const standby = new BuildStandby({
     clock: systemClock,
     size: 1,
     memoryBytesMin,
-    boot: () => BuildSandbox.boot({ sandboxes, compileCache, config: base, workRoot }, true),
+    boot: () => BuildSandbox.boot({ sandboxes, compileCache, config: base, workRoot, memory }, true),
   });
   const toolchains = createToolchains({ directory: toolchainDirectory, npmRegistry: registry, clock: systemClock });
 
@@ -163,6 +167,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
         toolchains,
         compileCache,
         standby,
+        memory,
       }).catch((error: unknown) => {
         // What a test that fails unexpectedly needs to be understood.
         throw error instanceof MayflyError ? Object.assign(error, { log }) : error;
@@ -192,10 +197,12 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
       return Object.fromEntries(await Promise.all(uploaded.map(async (path) => [path, await readFile(join(directory, path))] as const)));
     },
     async leftovers() {
-      return readdir(workRoot).catch(() => []);
+      const places = [workRoot, memoryRoot].map((root) => readdir(root).catch(() => []));
+      return (await Promise.all(places)).flat();
     },
     async [Symbol.asyncDispose]() {
       await standby.close();
+      await memory.close();
       await sandboxes.close();
       await blobs.close();
       await rm(data, { recursive: true, force: true });

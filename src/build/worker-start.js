@@ -2,7 +2,7 @@
  * What a build sandbox runs first: the worker, with what V8 has compiled of it at an earlier time, if there is any
  * (compile-cache.ts). With `--compile` it only makes that. Plain JavaScript, because nothing of it is compiled before.
  *
- * Usage: node worker-start.js CACHE REPOSITORY REPORT   (CACHE may be "")
+ * Usage: node worker-start.js CACHE SCRATCH MEMORY   (CACHE may be "")
  *        node worker-start.js CACHE --compile
  */
 import { mkdirSync, mkdtempSync, readdirSync, symlinkSync } from "node:fs";

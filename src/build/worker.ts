@@ -5,7 +5,7 @@
  *
  * With `--warm` it first builds a Function of its own, so that all it will need is loaded, and says `ready`.
  *
- * Usage: node worker.ts REPOSITORY REPORT [--warm]
+ * Usage: node worker.ts SCRATCH MEMORY [--warm]
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { existsSync } from "node:fs";
@@ -17,7 +17,7 @@ import { createInterface } from "node:readline";
 import { format } from "node:util";
 import { MayflyError, messageOf } from "../errors.ts";
 import type { Route } from "../model.ts";
-import { outputDirectory } from "./builder.ts";
+import { outputDirectory, placedPaths } from "./builder.ts";
 import { countConnections } from "./connections.ts";
 import type { BuildJob, BuildMessage, BuildReport, BuildStep, EarlierStep, SiteSettings, StepReport } from "./builder.ts";
 import { exampleFiles, exampleJob } from "./example.ts";
@@ -41,7 +41,7 @@ for (const method of ["log", "info", "warn", "error"] as const) {
   };
 }
 
-const [, , repository = "", reportPath = "", flag] = process.argv;
+const [, , scratch = "", memory = "", flag] = process.argv;
 const control = new Socket({ fd: 3, readable: true, writable: true });
 control.on("error", () => process.exit(1));
 if (flag === "--warm") {
@@ -49,7 +49,9 @@ if (flag === "--warm") {
   send({ type: "ready" });
 }
 createInterface({ input: control }).once("line", (line) => {
-  void work(JSON.parse(line) as BuildJob, repository, reportPath).then(
+  const job = JSON.parse(line) as BuildJob;
+  const place = job.inMemory ? memory : scratch;
+  void work(job, join(place, placedPaths.repository), join(place, placedPaths.report)).then(
     () => send({ type: "done" }),
     (error: unknown) => send(failure(error)),
   );
@@ -85,7 +87,7 @@ async function warmUp(): Promise<void> {
 }
 
 async function work(job: BuildJob, repository: string, reportPath: string): Promise<void> {
-  const { env, programs, reused, earlier, ...rest } = job;
+  const { env, programs, reused, earlier, inMemory: _, ...rest } = job;
   Object.assign(process.env, env, { PATH: [...programs, process.env["PATH"] ?? ""].join(delimiter) });
   // npm warns of what only pnpm knows.
   if (!job.installs.some(({ manager }) => manager.name === "pnpm")) delete process.env["npm_config_store_dir"];

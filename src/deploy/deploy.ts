@@ -9,6 +9,7 @@ import { isIgnored } from "../build/ignore.ts";
 import { planSource } from "../build/configuration-program.ts";
 import type { Plan } from "../build/plan.ts";
 import type { BuildCaches } from "../build/build-cache.ts";
+import type { BuildMemory } from "../build/build-memory.ts";
 import type { CompileCache } from "../build/compile-cache.ts";
 import type { BuildStandby } from "../build/standby.ts";
 import type { SourceRequest } from "../build/source-command.ts";
@@ -48,6 +49,7 @@ export interface DeployContext {
   readonly news: DeploymentNews;
   /** Scratch space of builds. */
   readonly workRoot: string;
+  readonly memory: BuildMemory | undefined;
 }
 
 export const isFinal = (state: DeploymentState): boolean => state === "READY" || state === "ERROR" || state === "CANCELED";
@@ -123,7 +125,7 @@ function addEnvironment({ seal, config }: DeployContext, { id, request }: Deploy
 
 async function buildStep(context: DeployContext, deployment: Deployment, plan: Plan, opened: SourceRequest): Promise<Build> {
   const source = { ...opened, buildEnv: { ...plan.buildEnv, ...opened.buildEnv } };
-  const { toolchains, compileCache, standby, seal } = context;
+  const { toolchains, compileCache, standby, memory, seal } = context;
   const { force } = deployment.request;
   if (plan.ignoreCommand !== null && deployment.git !== null && !force) {
     if (await isIgnored(source, plan.rootDirectory, plan.ignoreCommand)) throw new MayflyError("BUILD_SKIPPED");
@@ -142,6 +144,7 @@ async function buildStep(context: DeployContext, deployment: Deployment, plan: P
     toolchains,
     compileCache,
     standby,
+    memory,
   });
 }
 
