@@ -88,8 +88,9 @@ export async function hasRegistry(): Promise<boolean> {
 /**
  * @param strongest in the strongest sandboxes that work here, and not in those that every machine has
  * @param memoryBytesMin none stands by while the machine has less to give
+ * @param inMemory little builds have their files in memory, as far as the machine has any to give
  */
-export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}): Promise<Testbed> {
+export async function openTestbed({ strongest = false, memoryBytesMin = 0, inMemory = true } = {}): Promise<Testbed> {
   const data = await mkdtemp(join(tmpdir(), "mayfly-build-"));
   const blobs = openDiskBlobs({ directory: join(data, "blobs") });
   const options = { dataDirectory: data, nodeBinary: process.execPath, networkAllow: [] };
@@ -107,7 +108,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
   const registry = npmRegistry();
   const base = { ...loadConfig({}, {}), npmRegistry: registry };
   const memoryRoot = join("/dev/shm", `mayfly-test-${randomId(8)}`);
-  const memory = new BuildMemory(memoryRoot);
+  const memory = inMemory ? new BuildMemory(memoryRoot) : undefined;
   const standby = new BuildStandby({
     clock: systemClock,
     size: 1,
@@ -202,7 +203,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0 } = {}
     },
     async [Symbol.asyncDispose]() {
       await standby.close();
-      await memory.close();
+      await memory?.close();
       await sandboxes.close();
       await blobs.close();
       await rm(data, { recursive: true, force: true });
