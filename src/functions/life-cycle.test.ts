@@ -63,6 +63,25 @@ for (const driver of await openTestDrivers()) {
       assert.ok(performance.now() - begun < 2000);
     });
 
+    it("answers before what a handler computes after its answer, once that was seen", async () => {
+      await using stage = await Stage.open(driver);
+      const f = await stage.deploy({
+        "index.js": `
+          module.exports = (req, res) => {
+            res.end("answer");
+            for (const end = Date.now() + Number(req.url.slice(1)); Date.now() < end; );
+          };`,
+      });
+      assert.equal((await stage.call(f, { url: "/100" })).text, "answer");
+      await restful(stage);
+      for (let round = 0; round < 3; round++) {
+        assert.equal((await stage.call(f, { url: "/1000" })).text, "answer");
+        // It computes still.
+        assert.equal(stage.pools.status.resting, 0);
+        await restful(stage);
+      }
+    });
+
     it("goes on with waitUntil work after the answer, keeps other requests from it, and ascribes what it prints", async () => {
       await using stage = await Stage.open(driver, {}, { time: "real" });
       const f = await stage.deploy({

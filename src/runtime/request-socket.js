@@ -1,11 +1,13 @@
 /**
  * The guest's end of the request connection. The last piece of an answer is held until it is known whether anything of its
  * invocation is pending: mostly nothing is, and then answer and `idleByte` leave in one write, which the host reads at once.
- * Invariant: what is held leaves before anything else, and within the turn of the event loop in which it was written.
+ * Invariant: what is held leaves before anything else, and within the turn of the event loop in which it was written. A handler
+ * that computes for long after `res.end()` would keep its answer back by that: where that is seen, the next ones are not held.
  */
 import { Socket } from "node:net";
 import process from "node:process";
 import { clearImmediate, setImmediate } from "node:timers";
+import { performance } from "node:perf_hooks";
 import { idleByte } from "./protocol.js";
 
 /** @typedef {(error?: Error | null) => void} Done */
@@ -13,10 +15,17 @@ import { idleByte } from "./protocol.js";
 
 /** Longer pieces are not held (characters or bytes): they may not fit into the kernel's buffer, and would be said to be written too soon. */
 const heldLengthMax = 16_384;
+/** An answer that was held for longer was held by the Function's own work; a busy machine seldom takes so long. */
+const heldMsMax = 5;
+/** After one that was, so many are not held. */
+const unheldAnswers = 100;
 const idleBytes = Buffer.from([idleByte]);
 /** How a stream calls bytes, which its types do not know. */
 const bytes = /** @type {BufferEncoding} */ ("buffer");
 const idleText = idleBytes.toString("latin1");
+
+// A Function may replace what it finds.
+const now = performance.now.bind(performance);
 
 export class RequestSocket extends Socket {
   /** @type {Piece[]} */
@@ -24,6 +33,9 @@ export class RequestSocket extends Socket {
   #holds = false;
   /** @type {NodeJS.Immediate | undefined} */
   #releasing;
+  #heldAtMs = 0;
+  /** Answers that are still to be written at once. */
+  #unheld = 0;
 
   /** @param {import("node:net").SocketConstructorOpts} options */
   constructor(options) {
@@ -39,6 +51,10 @@ export class RequestSocket extends Socket {
    * @returns {T}
    */
   holding(write) {
+    if (this.#unheld > 0) {
+      this.#unheld--;
+      return write();
+    }
     this.#holds = true;
     try {
       return write();
@@ -58,9 +74,12 @@ export class RequestSocket extends Socket {
 
   /** Lets go of what is held. */
   release() {
-    if (this.#releasing !== undefined) clearImmediate(this.#releasing);
-    this.#releasing = undefined;
     const pieces = this.#held;
+    if (this.#releasing !== undefined) {
+      clearImmediate(this.#releasing);
+      this.#releasing = undefined;
+      if (now() - this.#heldAtMs > heldMsMax) this.#unheld = unheldAnswers;
+    }
     if (pieces.length === 0) return;
     this.#held = [];
     const [only] = pieces;
@@ -99,7 +118,10 @@ export class RequestSocket extends Socket {
     if (!this.#holds || pieces.reduce((length, { chunk }) => length + chunk.length, 0) > heldLengthMax) return false;
     for (const piece of pieces) if (piece.chunk.length > 0) this.#held.push(piece);
     // Should the answer never be said to be closed.
-    this.#releasing ??= setImmediate(() => this.release());
+    if (this.#releasing === undefined) {
+      this.#heldAtMs = now();
+      this.#releasing = setImmediate(() => this.release());
+    }
     return true;
   }
 }
