@@ -1,5 +1,6 @@
 /**
- * What clears up after the platform: deployments that have outlived their rule, files that nothing refers to, old records.
+ * What clears up after the platform: deployments that have outlived their rule, files that nothing refers to, old records, old
+ * keys.
  * It runs by itself every `maintenanceMs`, and when it is asked; never twice at once, and never beside a backup. Each part
  * is safe to run on two control planes at the same time.
  */
@@ -11,6 +12,7 @@ import { deleteExpiredTokens } from "../store/tokens.ts";
 import type { DeployContext } from "./deploy.ts";
 import { collectGarbage, type GarbageReport } from "./garbage.ts";
 import { retire } from "./retention.ts";
+import { finishRotation } from "./rotation.ts";
 
 const dayMs = 86_400_000;
 /** How long records are of use. */
@@ -53,7 +55,10 @@ export class Maintenance {
   run(options: { readonly dryRun: boolean }): Promise<MaintenanceReport> {
     return this.alone(async () => {
       const deployments = await retire(this.#context, options);
-      if (!options.dryRun) await this.#forgetRecords();
+      if (!options.dryRun) {
+        await this.#forgetRecords();
+        await finishRotation(this.#context);
+      }
       return { deployments, ...(await collectGarbage(this.#context, options)) };
     });
   }

@@ -3,10 +3,10 @@
  * and variable name) as additional data, so a ciphertext that was moved elsewhere does not open.
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
-import { closeSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { errnoOf, MayflyError } from "../errors.ts";
-import type { Sealed } from "../model.ts";
+import type { Sealed, TimestampMs } from "../model.ts";
 import { randomId } from "../names.ts";
 
 export interface Seal {
@@ -22,6 +22,8 @@ export interface Seal {
   keyIds(): readonly string[];
   /** Makes a new key; `close` takes it from now on, in this process and, when it next needs a key it lacks, in others. */
   addKey(): void;
+  /** When the newest key was made. */
+  newestSince(): TimestampMs;
   /** Only the newest key stays: what others have sealed opens no more. */
   dropOldKeys(): void;
 }
@@ -67,6 +69,7 @@ export function openSeal(keyPath: string): Seal {
       keys = [toKey(randomBytes(32)), ...(readKeys(keyPath) ?? keys)];
       replaceKeyFile(keyPath, keys);
     },
+    newestSince: () => statSync(keyPath).mtimeMs,
     dropOldKeys() {
       keys = keys.slice(0, 1);
       replaceKeyFile(keyPath, keys);
