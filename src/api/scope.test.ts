@@ -1,6 +1,7 @@
 /** Tokens that may do less than their holder: they cannot make more of themselves. */
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
+import { addMember } from "../store/teams.ts";
 import { openTestApi, type TestApi } from "./testbed.ts";
 
 let api: TestApi;
@@ -24,6 +25,23 @@ describe("a token for one project", () => {
       assert.equal((await point(host, token)).status, 200, "again");
     }
     assert.equal((await point("other.localhost", api.token)).status, 200, "a token for the team moves hosts between its projects");
+  });
+
+  it("makes no deployment in another project, nor one of another project production", async () => {
+    const own = await api.deploy("own", { "index.html": "own" });
+    const other = await api.deploy("other", { "index.html": "other" });
+    const token = await api.newToken(api.identity, { projectId: own.projectId });
+    const call = async (path: string, body: object) => (await api.call("POST", path, { token, body })).status;
+    const files = [{ file: "index.html", data: "x" }];
+    assert.equal(await call("/deployments", { name: "other", files }), 403);
+    assert.equal(await call("/deployments", { name: "new", files }), 403);
+    assert.equal(await call("/deployments", { project: other.projectId, files }), 403);
+    assert.equal(await call("/deployments", { deploymentId: other.id }), 403);
+    for (const way of ["promote", "rollback"]) {
+      assert.equal(await call(`/projects/own/${way}/${other.id}`, {}), 404);
+      // Nor does a token of the team put one project's deployment in the place of another's.
+      assert.equal((await api.call("POST", `/projects/own/${way}/${other.id}`)).status, 404);
+    }
   });
 
   it("gets no deployment of another project by the key that made it", async () => {
@@ -50,6 +68,19 @@ it("a token speaks for its own team alone, whatever team a call names", async ()
   for (const other of ["teamId=team_other", "slug=others", `teamId=${id}&slug=others`, `teamId=${id}&teamId=team_other`, "teamId="]) {
     assert.equal(await statusOf(other), 403, other);
   }
+});
+
+it("a member's token shows, revokes and makes only that member's own", async () => {
+  const { team } = api.identity;
+  const joined = await addMember(api.store, team.id, { username: "mo", email: "mo@localhost" }, "MEMBER");
+  const token = await api.newToken({ user: joined!.user, team });
+  const { json: listed } = await api.call("GET", "/user/tokens", { token });
+  assert.deepEqual(new Set(listed.tokens.map(({ userId }: { userId: string }) => userId)), new Set([joined!.user.id]));
+  const { json: owners } = await api.call("POST", "/user/tokens", { body: { name: "owner's" } });
+  assert.equal((await api.call("DELETE", `/user/tokens/${owners.token.id}`, { token })).status, 404);
+  assert.equal((await api.call("GET", "/v2/user", { token: owners.bearerToken })).status, 200);
+  assert.equal((await api.call("POST", "/user/tokens", { token, body: { name: "x", user: api.identity.user.username } })).status, 403);
+  assert.equal((await api.call("POST", "/user/tokens", { token, body: { name: "x", user: "mo" } })).status, 200);
 });
 
 describe("a token that ends", () => {

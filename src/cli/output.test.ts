@@ -31,6 +31,23 @@ describe("Terminal", () => {
     assert.equal(written.stdout, "result\n");
   });
 
+  it("lets no control sequence through, wherever in a line it comes from", () => {
+    const hostile = "a\u001b]0;title\u0007b\u001b[2J\u001b[1Ac\u009b2Jd\re";
+    for (const isTTY of [true, false]) {
+      const { written, terminal: one } = terminal(isTTY);
+      one.out(`${one.paint("red", "x")} ${hostile}`);
+      one.note(hostile);
+      one.json({ [hostile]: hostile });
+      one.live(hostile);
+      one.settle();
+      // eslint-disable-next-line no-control-regex
+      const rest = (written.stdout + written.stderr).replaceAll(/\u001b\[[\d;]*m|\r\u001b\[K|\n/g, "");
+      // eslint-disable-next-line no-control-regex
+      assert.doesNotMatch(rest, /[\u0000-\u001f\u007f-\u009f]/);
+      assert.deepEqual(JSON.parse(written.stdout.split("\n")[1]!), { [hostile]: hostile });
+    }
+  });
+
   it("has no live line elsewhere", () => {
     const { written, terminal: plain } = terminal(false);
     plain.live("x");

@@ -61,19 +61,20 @@ export class Terminal {
   /** A line of the result, on stdout. */
   out(line: string): void {
     this.#erase();
-    this.#stdout.write(`${line}\n`);
+    this.#stdout.write(`${printable(line, this.#colourOut)}\n`);
     this.#redraw();
   }
 
-  /** A JSON value as one line on stdout. */
+  /** A JSON value as one line on stdout; what would be a control character is escaped. */
   json(value: unknown): void {
-    this.out(JSON.stringify(value));
+    const escaped = (char: string): string => `\\u00${char.charCodeAt(0).toString(16)}`;
+    this.out(JSON.stringify(value).replaceAll(/[\u007f-\u009f]/g, escaped));
   }
 
   /** A line for people, on stderr. */
   note(line: string): void {
     this.#erase();
-    this.#stderr.write(`${line}\n`);
+    this.#stderr.write(`${printable(line, this.#colourErr)}\n`);
     this.#redraw();
   }
 
@@ -83,7 +84,7 @@ export class Terminal {
     const nowMs = performance.now();
     if (this.#live !== "" && nowMs - this.#drawnAtMs < drawEveryMs) return;
     this.#erase();
-    this.#live = line.slice(0, (this.#stderr.columns ?? 80) - 1);
+    this.#live = printable(line, false).slice(0, (this.#stderr.columns ?? 80) - 1);
     this.#drawnAtMs = nowMs;
     this.#redraw();
   }
@@ -104,7 +105,10 @@ export class Terminal {
     return this.#colourErr ? painted(style, text) : text;
   }
 
-  /** Text that others wrote, safe for stdout: colours stay where colours are shown, no other control character does. */
+  /**
+   * Text that others wrote, as a part of a line for stdout: its colours stay where colours are shown, and end with it. What
+   * is no colour no line has, whoever wrote it.
+   */
   foreign(text: string): string {
     return printable(text, this.#colourOut);
   }

@@ -1,6 +1,12 @@
 /** Settled answers: the same bytes as a journey's, for exactly the requests whose journey would have given them. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
+import { request } from "node:https";
+import { createServer, type AddressInfo } from "node:net";
 import { suite, test } from "node:test";
+import { promisify } from "node:util";
 import { answer, ask, openTestbed, talk, type SiteParts, type TestRequest, type TestResponse, type Testbed } from "./testbed.ts";
 
 const page = "<p>page</p>".repeat(200);
@@ -29,6 +35,24 @@ const site: SiteParts = {
 };
 
 suite("settled answers", { concurrency: true }, () => {
+  test("over TLS only to who has shaken hands for this host", async () => {
+    const free = createServer().listen(0, "127.0.0.1");
+    await once(free, "listening");
+    const { port } = free.address() as AddressInfo;
+    await promisify(free.close.bind(free))();
+    await using bed = await openTestbed({ a: site, b: site }, { MAYFLY_HTTPS_PORT: String(port) });
+    const ca = readFileSync(bed.authorityPath!);
+    const get = async (servername: string, host: string) => {
+      const asked = request({ host: "127.0.0.1", port, ca, servername, headers: { host }, path: "/plain.txt", agent: false }).end();
+      const [response] = (await once(asked, "response")) as [IncomingMessage];
+      response.resume();
+      return [response.statusCode, response.headers["server-timing"] === "settled"];
+    };
+    assert.deepEqual(await get("b.localhost", "b.localhost"), [200, false]);
+    assert.deepEqual(await get("b.localhost", "b.localhost"), [200, true]);
+    assert.deepEqual(await get("a.localhost", "b.localhost"), [421, false]);
+  });
+
   test("a file is answered as before, for each coding, for what the client has, and in each protocol's way", async () => {
     await using bed = await openTestbed({ a: site });
     const requests: TestRequest[] = [
