@@ -17,6 +17,7 @@ import { benchDeploys } from "./deploys.ts";
 import { benchLargeDeploys } from "./deploys-large.ts";
 import { benchHttp2 } from "./http2.ts";
 import { benchProxy } from "./proxy.ts";
+import { benchRequestLog } from "./request-log.ts";
 import { benchScale } from "./scale.ts";
 import { benchSockets } from "./sockets.ts";
 import { benchStatic } from "./static.ts";
@@ -48,6 +49,7 @@ const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
   scale: benchScale,
   connections: () => withServer(benchConnections),
   density: () => benchDensity(scratch),
+  "request-log": () => benchRequestLog(scratch),
 };
 
 async function withServer(

@@ -9,8 +9,9 @@ export const secretsRotate: Command = {
   summary: "Seal every secret with a new key.",
   usage: "secrets rotate [options]",
   description:
-    "Makes a new key, seals every variable and token on the server with it, and drops the old one. Sites serve on meanwhile; should it be " +
-    "cut off, the next start goes on with it. A backup made before keeps the old key. With --json: keyId, resealed.",
+    "Makes a new key and seals every variable and token on the server with it. The old key is dropped by maintenance, when no build that " +
+    "began under it can be left. Sites serve on meanwhile; should it be cut off, the next start goes on with it. A backup made before " +
+    "keeps the old key. With --json: keyId, resealed.",
   flags: apiFlags,
   positionals: { min: 0, max: 0 },
   examples: [{ run: "mayfly secrets rotate", does: "After somebody who could read the key has left." }],
