@@ -47,6 +47,24 @@ const corpus: readonly Case[] = [
     [200, 200],
     ["POST / abc", "GET /smuggled "],
   ],
+  [
+    "lines said again",
+    `${post}Content-Length: 3\r\n\r\nabc${post.replace("/", "/b")}Content-Length: 3\r\n\r\ndef${get}Content-Length: 0\r\n\r\n${smuggled}`,
+    [200, 200, 200, 200],
+    ["POST / abc", "POST /b def", "GET / ", "GET /smuggled "],
+  ],
+  [
+    "lines said again, and one more",
+    `${post}Content-Length: 3\r\n\r\nabc${post}Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc`,
+    [200, 400],
+    ["POST / abc"],
+  ],
+  [
+    "lines said again in another version",
+    `${get}Connection: x\r\n\r\n${get.replace("1.1", "1.0")}Connection: x\r\n\r\n${smuggled}`,
+    [200, 200],
+    ["GET / ", "GET / "],
+  ],
   // chunks
   ["upper-case and padded sizes", `${post}Transfer-Encoding: chunked\r\n\r\n0A\r\n0123456789\r\n000\r\n\r\n`, [200], ["POST / 0123456789"]],
   [
@@ -283,6 +301,27 @@ describe("clients that leave, wait or flood", () => {
     leaving.abort();
     await healthy;
     await bed.emptied();
+  });
+
+  test("what one connection sends in pieces is no other's, and chunks are their reader's to keep", async () => {
+    await using bed = await openBed((exchange) => {
+      const chunks: Buffer[] = [];
+      exchange.readBody({
+        onData: (chunk) => void chunks.push(chunk),
+        onEnd: () => void setTimeout(() => exchange.send(200, [], Buffer.concat(chunks)), 5),
+        onError: () => {},
+      });
+    });
+    await Promise.all(
+      Array.from({ length: 12 }, async (_, index) => {
+        const letter = String.fromCharCode(97 + index);
+        const body = letter.repeat(2000 + index);
+        const request = `POST /${letter} HTTP/1.1\r\nHost: ${letter}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+        const reply = await bed.talk(pieces(request.repeat(3), [13 + index, 400, 3]), 3);
+        assert.deepEqual(statusesOf(reply), [200, 200, 200]);
+        assert.equal(reply.split(`\r\n\r\n${body}`).length, 4, letter);
+      }),
+    );
   });
 
   test("half a head, half a body, no request: each is given up in its time", async () => {
