@@ -304,13 +304,15 @@ describe("clients that leave, wait or flood", () => {
   });
 
   test("what one connection sends in pieces is no other's, and chunks are their reader's to keep", async () => {
-    await using bed = await openBed((exchange) => {
-      const chunks: Buffer[] = [];
-      exchange.readBody({
-        onData: (chunk) => void chunks.push(chunk),
-        onEnd: () => void setTimeout(() => exchange.send(200, [], Buffer.concat(chunks)), 5),
-        onError: () => {},
-      });
+    await using bed = await openBed({
+      answer(exchange) {
+        const chunks: Buffer[] = [];
+        exchange.readBody({
+          onData: (chunk) => void chunks.push(chunk),
+          onEnd: () => void setTimeout(() => exchange.send(200, [], Buffer.concat(chunks)), 5),
+          onError: () => {},
+        });
+      },
     });
     await Promise.all(
       Array.from({ length: 12 }, async (_, index) => {

@@ -26,6 +26,8 @@ export interface TurnConnection {
   skipBody(turn: Turn): void;
   /** @returns false: the client is slower; `drained` follows */
   write(chunk: Uint8Array): boolean;
+  /** The same for pieces that leave together. */
+  writeTogether(pieces: readonly Uint8Array[]): boolean;
   /** The response in hand is written; its body may still be coming. */
   responseEnded(): void;
   destroy(): void;
@@ -233,10 +235,7 @@ export class Turn implements Channel {
     this.headWritten = true;
     const bytes = head.spell(id, ageS, body.length, connection.host.date.text);
     if (body.length > copiedBytesMax) {
-      connection.socket.cork();
-      connection.write(Buffer.from(bytes));
-      connection.write(body);
-      connection.socket.uncork();
+      connection.writeTogether([Buffer.from(bytes), body]);
     } else {
       const whole = this.#room(bytes.length + body.length);
       whole.set(bytes);
@@ -295,13 +294,9 @@ export class Turn implements Channel {
   #send(before: string, chunk: Uint8Array, after: string): boolean {
     if (before === "" && after === "") return this.#connection.write(chunk);
     if (chunk.length <= copiedBytesMax) return this.#sendCopied(before, chunk, after);
-    const { socket } = this.#connection;
-    socket.cork();
-    socket.write(before, "latin1");
-    let more = this.#connection.write(chunk);
-    if (after !== "") more = this.#connection.write(Buffer.from(after, "latin1"));
-    socket.uncork();
-    return more;
+    const pieces = [Buffer.from(before, "latin1"), chunk];
+    if (after !== "") pieces.push(Buffer.from(after, "latin1"));
+    return this.#connection.writeTogether(pieces);
   }
 
   /** The outer pieces are latin1. */

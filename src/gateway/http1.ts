@@ -291,6 +291,17 @@ export class Http1Connection implements FrontConnection, TurnConnection {
     return false;
   }
 
+  writeTogether(pieces: readonly Uint8Array[]): boolean {
+    const { socket } = this;
+    let more = true;
+    socket.cork();
+    for (const piece of pieces) more = socket.write(piece);
+    socket.uncork();
+    if (more || socket.writableLength === 0) return true;
+    this.#watchStall();
+    return false;
+  }
+
   responseEnded(): void {
     this.#sinceMs = this.host.clock.elapsed();
     this.advance();
