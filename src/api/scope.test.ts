@@ -1,6 +1,9 @@
 /** Tokens that may do less than their holder: they cannot make more of themselves. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { before, describe, it } from "node:test";
+import { systemClock } from "../clock.ts";
+import { openSqliteUsage } from "../usage/sqlite.ts";
 import { addMember } from "../store/teams.ts";
 import { openTestApi, type TestApi } from "./testbed.ts";
 
@@ -42,6 +45,64 @@ describe("a token for one project", () => {
       // Nor does a token of the team put one project's deployment in the place of another's.
       assert.equal((await api.call("POST", `/projects/own/${way}/${other.id}`)).status, 404);
     }
+  });
+
+  it("sees nothing of another project, by whatever query or body it is named", async () => {
+    const own = await api.deploy("own", { "index.html": "own" });
+    const other = await api.deploy("other", { "index.html": "other" });
+    const variable = { key: "SECRET", value: "of-another", type: "plain", target: "production" };
+    const { json: secret } = await api.call("POST", "/projects/other/env?upsert=true", { body: variable });
+    const usage = await openSqliteUsage({ path: join(api.data, "usage.db"), clock: systemClock, daysMax: 1, bufferRowsMax: 10 });
+    const used = {
+      invocations: 1,
+      errors: 0,
+      coldStarts: 0,
+      wallMs: 1,
+      cpuMs: 1,
+      gbSeconds: 1,
+      functionName: "f",
+      timestampMs: Date.now(),
+    };
+    for (const { id: deploymentId, projectId } of [own, other])
+      usage.append([{ ...used, teamId: api.identity.team.id, projectId, deploymentId }]);
+    await usage.close();
+    const token = await api.newToken(api.identity, { projectId: own.projectId });
+    const hidden = [other.id, other.projectId, other.url, secret.created.id, "of-another"];
+    const until = `until=${Date.now() + 120_000}`;
+    const asks: readonly (readonly [method: string, path: string, body?: object])[] = [
+      ["GET", "/projects"],
+      ["GET", "/projects?search=other"],
+      ["GET", "/deployments"],
+      ["GET", `/deployments?projectId=${other.projectId}`],
+      ["GET", "/deployments?app=other"],
+      ["GET", "/aliases"],
+      ["GET", `/aliases?projectId=${other.projectId}`],
+      ["GET", `/mayfly/usage?${until}`],
+      ["GET", `/mayfly/usage?${until}&app=other`],
+      ["GET", `/mayfly/usage?${until}&projectId=${other.projectId}`],
+      ["GET", `/mayfly/usage?${until}&deploymentId=${other.id}`],
+      ["GET", `/api/logs/request-logs?projectId=${other.projectId}`],
+      ["GET", `/api/logs/request-logs?projectId=${own.projectId}&deploymentId=${other.id}`],
+      ["GET", `/env/pull/${other.projectId}/production`],
+      ["GET", `/env/pull/${other.id}`],
+      ["GET", "/projects/own/env?decrypt=true"],
+      ["GET", `/projects/own/env/${secret.created.id}`],
+      ["PATCH", `/projects/own/env/${secret.created.id}`, { value: "changed" }],
+      ["DELETE", `/projects/own/env/${secret.created.id}`],
+      ["GET", "/mayfly/git/connections"],
+      ["POST", "/projects/own/edge-cache/purge", { deployment: other.id }],
+    ];
+    for (const [method, path, body] of asks) {
+      const { status, text } = await api.call(method, path, { token, ...(body === undefined ? {} : { body }) });
+      const shown = hidden.filter((each) => text.includes(each));
+      assert.deepEqual([shown, status < 500], [[], true], `${method} ${path}: ${status}`);
+      if (/other|env\/env|purge|\/env\/./.test(path))
+        assert.ok(status === 404 || /"(?:deployments|aliases|projects)":\[\]/.test(text), `${path}: ${text}`);
+    }
+    // What was refused was not done; and each is there for who may see it.
+    assert.equal((await api.call("GET", `/projects/other/env/${secret.created.id}`)).json.value, "of-another");
+    assert.equal((await api.call("GET", `/mayfly/usage?${until}`)).json.totals.invocations, 2);
+    assert.equal((await api.call("GET", `/mayfly/usage?${until}`, { token })).json.totals.invocations, 1);
   });
 
   it("gets no deployment of another project by the key that made it", async () => {
