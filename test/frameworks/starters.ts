@@ -314,16 +314,6 @@ const single: Readonly<Record<string, Starter>> = {
       missing(/404/),
     ],
   },
-  docusaurus: {
-    title: "Docusaurus",
-    package: "@docusaurus/core",
-    checks: [
-      { what: "static page", path: "/", ...html(/Docusaurus/), asset: /"(\/assets\/js\/[^"]+\.js)"/ },
-      { what: "document", path: "/docs/first", ...html(/First document/) },
-      publicFile,
-      missing(/Page Not Found/),
-    ],
-  },
   angular: {
     title: "Angular",
     package: "@angular/core",
@@ -369,24 +359,6 @@ const single: Readonly<Record<string, Starter>> = {
     title: "Elysia (TypeScript)",
     package: "elysia",
     checks: [{ what: "JSON", path: "/", ...json(/"hello":"elysia"/) }, user, echo, missing(/NOT_FOUND/)],
-  },
-  storybook: {
-    title: "Storybook",
-    package: "storybook",
-    checks: [
-      { what: "static page", path: "/", ...html(/storybook/i) },
-      { what: "stories", path: "/index.json", ...json(/button--plain/) },
-      { what: "frame", path: "/iframe.html", ...html(/storybook-root/) },
-    ],
-  },
-  "create-react-app": {
-    title: "Create React App",
-    package: "react-scripts",
-    checks: [
-      { what: "static page", path: "/", ...html(/id="root"/), asset: /"(\/static\/js\/[^"]+\.js)"/ },
-      publicFile,
-      { what: "rewrite to the application", path: "/any/where", ...html(/id="root"/) },
-    ],
   },
   turborepo: {
     title: "Turborepo, Next.js in a workspace",

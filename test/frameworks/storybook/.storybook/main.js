@@ -1,1 +1,0 @@
-export default { stories: ["../src/*.stories.jsx"], framework: "@storybook/react-vite", core: { disableTelemetry: true } };

@@ -1,3 +1,0 @@
-export default { title: "Button", component: () => <button>Press</button> };
-
-export const Plain = {};
