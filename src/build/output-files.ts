@@ -91,7 +91,7 @@ export function openDirectory(root: string, blobs: BlobTarget, mentions?: Mentio
       }
       await using file = await openFile(join(root, path));
       const { size, mode } = await file.stat();
-      const bytes = size <= smallBytesMax ? await file.readFile() : file.createReadStream({ autoClose: false, start: 0 });
+      const bytes = size <= smallBytesMax ? await file.readFile() : file.createReadStream({ autoClose: false, start: 0, end: size - 1 });
       if (mentions !== undefined && !mentions.found) await lookAt(mentions, bytes, file);
       const info = await blobs.put(bytes);
       return { digest: info.digest, size: info.size, mode: fileMode(mode) };

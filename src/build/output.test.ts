@@ -381,3 +381,21 @@ test("a prebuilt deployment without output says what to do", async () => {
     message: /run the build before/,
   });
 });
+
+test("what is a link or a pipe by the time it is opened is neither followed nor waited for", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "mayfly-output-"));
+  try {
+    await writeFile(join(directory, "secret"), "secret");
+    await symlink("secret", join(directory, "link"));
+    await mkdir(join(directory, "directory"));
+    execFileSync("mkfifo", [join(directory, "pipe")]);
+    const place = openDirectory(directory, bed.blobs);
+    for (const path of ["link", "directory", "pipe"]) {
+      await assert.rejects(place.store(path), { code: /^(ELOOP|BUILD_OUTPUT_INVALID)$/ }, path);
+      await assert.rejects(place.read(path, 100), { code: /^(ELOOP|BUILD_OUTPUT_INVALID)$/ }, path);
+    }
+    assert.equal((await place.read("secret", 100)).toString(), "secret");
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
