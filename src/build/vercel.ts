@@ -10,6 +10,7 @@ import type { Route } from "../model.ts";
 import type { BuildStep, SiteSettings } from "./builder.ts";
 import { keepBuilderCache, restoreBuilderCache } from "./builder-cache.ts";
 import { loadBuilder } from "./builder-package.ts";
+import { eventBridge } from "./event-bridge.ts";
 import { linkFunction, writeFunction } from "./function-directory.ts";
 import type { MadeFile } from "./function-directory.ts";
 import { ModulePacker } from "./module-pack.ts";
@@ -129,6 +130,11 @@ export async function buildVercel(step: BuildStep, context: BuildContext): Promi
     const bundle = new Map<string, string | MadeFile>();
     for (const [name, file] of Object.entries(lambdaFiles)) bundle.set(name, await bundleFile(file as OutputFile, repository));
     const { awsLambdaHandler = "" } = config as { readonly awsLambdaHandler?: string };
+    const bridge = awsLambdaHandler === "" ? eventBridge(config.handler, (name) => bundle.has(name)) : null;
+    if (bridge !== null) {
+      bundle.set(bridge.path, { data: bridge.text, executable: false });
+      config.handler = bridge.path;
+    }
     const onDemand = step.use === "@vercel/next" ? [...bundle.keys()].filter((name) => nextPage.test(name)) : [];
     const packed = await packer.addPacks(bundle, {
       runtime: config.runtime,
