@@ -24,6 +24,7 @@ import { isFramingHeader, isPlatformRequestHeader, isPlatformResponseHeader, pas
 import { changeHeaders, type HeaderChange } from "./header-change.ts";
 import type { PartialAnswer } from "./partial-answer.ts";
 import type { RouteHeader } from "./route.ts";
+import { goingAway, WebSocketFrames } from "./websocket-frames.ts";
 
 /** What routing says of the invocation. */
 export interface FunctionAnswer {
@@ -140,6 +141,8 @@ class Forwarding implements ResponseSink {
   #holds = false;
   #held: Buffer | undefined;
   #over = false;
+  /** From an upgrade on. */
+  #frames: WebSocketFrames | null = null;
 
   constructor(
     exchange: Exchange,
@@ -187,6 +190,7 @@ class Forwarding implements ResponseSink {
     for (const name in head.timings) exchange.span(name, head.timings[name]!);
     exchange.span("forward", performance.now() - this.#begunMs);
     if (!this.#giveHead(head.status, [...clientHeaders(head.headers, this.#answer), "x-mayfly-start", head.start])) return;
+    if (head.status === 101) this.#frames = new WebSocketFrames();
     // What has come in the same read leaves in the same packet; what has not must not hold back the head.
     this.#holds = true;
     queueMicrotask(this.#release);
@@ -216,6 +220,7 @@ class Forwarding implements ResponseSink {
 
   data(chunk: Buffer): boolean {
     if (this.#exchange.method === "HEAD") return true;
+    this.#frames?.push(chunk);
     if (this.#holds && this.#held === undefined) {
       this.#held = chunk;
       return true;
@@ -236,8 +241,9 @@ class Forwarding implements ResponseSink {
     this.#over = true;
     this.#holds = false;
     if (!this.#exchange.headSent) return this.#reject(error);
-    // Not to its end: the client must see an unfinished response.
-    this.#exchange.abort();
+    // Not to its end: the client must see an unfinished response. A WebSocket has a word for it.
+    if (this.#frames?.isBetween === true) this.#exchange.end(goingAway);
+    else this.#exchange.abort();
     this.#resolve();
   }
 

@@ -1,15 +1,17 @@
 /** What does not fit into one answer: events that come one by one, and WebSockets, through the front door to a Function. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { lookup } from "node:dns";
 import { connect, type ClientHttp2Stream } from "node:http2";
 import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
 import { before, it } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { Agent, WebSocket } from "undici";
 import { projectDirectory, startMayfly } from "../mayfly.ts";
-import type { Mayfly } from "../server.ts";
+import { eventually, type Mayfly } from "../server.ts";
 
 const site = {
   "api/events.js": `module.exports = async (req, res) => {
@@ -29,6 +31,13 @@ const site = {
       const accept = createHash("sha1").update(req.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest("base64");
       socket.write("HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\nSec-WebSocket-Accept: " + accept + "\\r\\n\\r\\n");
       socket.write(frame("hello " + req.url));
+      if (req.url === "/large") {
+        const size = 4_000_000;
+        socket.write(Buffer.concat([Buffer.from([0x82, 127, 0, 0, 0, 0, size >> 24, (size >> 16) & 255, (size >> 8) & 255, size & 255]), Buffer.alloc(size, 7)]));
+        let heard = 0;
+        return socket.on("data", (data) => { if ((heard += data.length) === 1_000_014) socket.write(frame("heard all")); });
+      }
+      if (req.url === "/crash") setTimeout(() => process.exit(1), 200);
       socket.on("data", (data) => {
         if ((data[0] & 0x0f) === 8) return socket.end(Buffer.from([0x88, 0]));
         const text = Buffer.alloc(data[1] & 0x7f);
@@ -95,6 +104,31 @@ it("a WebSocket reaches a server that became a Function, and HTTP is answered be
   assert.equal((await mayfly.fetch(address)).text, "http");
   socket.close();
   await once(socket, "close");
+  await dispatcher.close();
+});
+
+it("a WebSocket carries large frames both ways, and is told when its Function's time is over", async () => {
+  const project = chat();
+  writeFileSync(join(project, "vercel.json"), JSON.stringify({ functions: { "server.js": { maxDuration: 5 } } }));
+  const site = new URL(await mayfly.deploy(project, "--name", "timed"));
+  const dispatcher = new Agent({ connect: { lookup: (_, options, done) => lookup("127.0.0.1", options, done) } });
+  const begin = (path: string) => {
+    const socket = new WebSocket(`ws://${site.host}${path}`, { dispatcher });
+    socket.binaryType = "arraybuffer";
+    const heard: (string | number)[] = [];
+    socket.addEventListener("message", ({ data }) => void heard.push(typeof data === "string" ? data : (data as ArrayBuffer).byteLength));
+    const closed = once(socket, "close") as Promise<[{ readonly code: number }]>;
+    return { socket, heard, closed };
+  };
+  const large = begin("/large");
+  await once(large.socket, "open");
+  large.socket.send(Buffer.alloc(1_000_000, 1));
+  await eventually("both ends have heard all", () => (large.heard.length === 3 ? true : null));
+  assert.deepEqual(large.heard, ["hello /large", 4_000_000, "heard all"]);
+  // A Function that dies takes its connection along, as a server would.
+  assert.equal((await begin("/crash").closed)[0].code, 1006);
+  // It says nothing more, and is told when its five seconds are over.
+  assert.equal((await large.closed)[0].code, 1001);
   await dispatcher.close();
 });
 
