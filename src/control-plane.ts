@@ -3,7 +3,7 @@
  * control plane left unfinished. A process of its own (control-plane-main.js), kept alive by control-plane-process.ts.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join, resolve } from "node:path";
 import { openApi } from "./api/api.ts";
@@ -186,11 +186,17 @@ function openBuildMemory(place: string, builds: string): BuildMemory | undefined
   // As with the builds on disk, each data directory has one, and each of its processes a part of that.
   const root = join(place, `mayfly-builds-${createHash("sha256").update(resolve(builds)).digest("hex").slice(0, 16)}`);
   try {
+    mkdirSync(root, { recursive: true, mode: 0o700 });
+    // Anybody may make something in such a place, under a name that he expects: a link, or a directory of his own.
+    const facts = lstatSync(root);
+    if (!facts.isDirectory() || facts.uid !== process.getuid?.() || (facts.mode & 0o022) !== 0) return undefined;
     sweep(root);
+    const own = join(root, String(process.pid));
+    mkdirSync(own, { recursive: true, mode: 0o700 });
+    return new BuildMemory(own);
   } catch {
     return undefined;
   }
-  return new BuildMemory(join(root, String(process.pid)));
 }
 
 /**

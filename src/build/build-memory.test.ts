@@ -28,7 +28,7 @@ test("a build in memory makes what a build on disk makes, and leaves nothing in 
 });
 
 test("only what is little and runs no code but ours has its files there", async (context) => {
-  const memory = new BuildMemory("/dev/shm/mayfly-test-takes");
+  const memory = new BuildMemory(`/dev/shm/mayfly-test-${process.pid}/builds`);
   context.after(() => memory.close());
   const directory = await memory.make();
   if (directory === null) return context.skip("this machine has no memory to give");

@@ -4,8 +4,8 @@
  * nothing has to be moved to a cache or into a place on disk. Hides where that is on this machine. Invariant: what a build
  * has there counts as its own memory, and is gone with its sandbox.
  */
-import { mkdir, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rmdir, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { errnoOf } from "../errors.ts";
 import type { SourceTree } from "../model.ts";
 import { randomId } from "../names.ts";
@@ -55,6 +55,8 @@ export class BuildMemory {
 
   async close(): Promise<void> {
     await removeTree(this.#root);
+    // The directory above is shared with other processes of the data directory; the last one takes it away.
+    await rmdir(dirname(this.#root)).catch(() => {});
   }
 }
 

@@ -107,7 +107,7 @@ export async function openTestbed({ strongest = false, memoryBytesMin = 0, inMem
   await compileCache.prepare();
   const registry = npmRegistry();
   const base = { ...loadConfig({}, {}), npmRegistry: registry };
-  const memoryRoot = join("/dev/shm", `mayfly-test-${randomId(8)}`);
+  const memoryRoot = join("/dev/shm", `mayfly-test-${randomId(8)}`, "builds");
   const memory = inMemory ? new BuildMemory(memoryRoot) : undefined;
   const standby = new BuildStandby({
     clock: systemClock,
