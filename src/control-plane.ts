@@ -30,7 +30,6 @@ import { createHostFetch } from "./git/host-fetch.ts";
 import { Mirrors } from "./git/mirror.ts";
 import { parseBaseUrls } from "./git/remote.ts";
 import { isAlive } from "./liveness.ts";
-import { collectAll } from "./memory.ts";
 import { randomId } from "./names.ts";
 import { gitHosts, openData, openSandboxes, type Log } from "./platform.ts";
 import { listUnfinished } from "./store/deployments.ts";
@@ -129,7 +128,7 @@ export async function openControlPlane(
   await finishRotation(context); // one that was cut off
   const api = await openApi({ context, queue, git, cron, maintenance, figures, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
-  clock.after(warmMs, () => void warmPlanning().then(collectAll));
+  clock.after(warmMs, () => void warmPlanning());
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };
 }

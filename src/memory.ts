@@ -1,6 +1,7 @@
 /**
  * What a start leaves behind: the young generation has grown to what loading needed, and V8 shrinks it at a full collection
- * only, which a process with little to do may not have for hours. One is made when the start is over.
+ * only, which a data plane with little to do may not have for hours. One is made when the start is over. (The control plane's
+ * does not shrink by one: it is not asked for there.)
  */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
