@@ -6,19 +6,19 @@
  * platform dies.
  */
 import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, fchownSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, fchownSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { Socket } from "node:net";
-import { constants, release } from "node:os";
+import { release } from "node:os";
 import { join, resolve } from "node:path";
 import type { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { errnoOf, MayflyError, messageOf } from "../errors.ts";
+import { MayflyError, messageOf } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
 import { Attacher, startProcess } from "./attach.ts";
+import { Container, readStat, signal, signalMsMax } from "./bubblewrap-container.ts";
 import type { Hierarchies } from "./cgroup.ts";
 import { Cgroup, findDelegated } from "./cgroup.ts";
 import { Channels } from "./channels.ts";
@@ -45,8 +45,6 @@ import type { Disconnect, Outside } from "./user-network.ts";
 import { UserNetwork } from "./user-network.ts";
 
 const createMsMax = 20_000;
-/** A stop signal, or the end after SIGKILL, must have come about within this time. */
-const signalMsMax = 5000;
 /** A guest that closed its control channel may take so long to exit by itself. */
 const goodbyeMs = 500;
 /** Where in bwrap's arguments the sandbox's name stands. */
@@ -397,95 +395,6 @@ async function isSetUp(pid: number, exited: Promise<unknown>): Promise<boolean> 
     isOver = await Promise.race([over, sleep(1, false)]);
   }
   return false;
-}
-
-/**
- * The processes of one guest: bwrap, which is ours and reports the end; its child, which is first in the guest and reaps;
- * and all below that.
- */
-class Container {
-  /** The guest's first process, as the host numbers it. */
-  readonly pid: number;
-  readonly channels: Channels;
-  /** Lets the guest start. */
-  readonly go: () => void;
-  /** What the guest's program ended with, settled when bwrap has. */
-  readonly exited: Promise<number | null>;
-  readonly #started: string | undefined;
-
-  constructor(child: ChildProcess, pid: number, channels: Channels, go: () => void) {
-    this.pid = pid;
-    this.channels = channels;
-    this.go = go;
-    this.#started = readStat(pid)?.[19];
-    this.exited = new Promise((done) => {
-      const end = (code: number | null, signal: NodeJS.Signals | null): void => {
-        channels.keepUnread();
-        done(code ?? (signal === null ? null : 128 + constants.signals[signal]));
-      };
-      if (child.exitCode !== null || child.signalCode !== null) end(child.exitCode, child.signalCode);
-      else child.once("exit", end);
-    });
-  }
-
-  /** With the first process all others go: the kernel ends a process namespace so. */
-  kill(): void {
-    if (this.#isThere()) signal(this.pid, "SIGKILL");
-  }
-
-  /** Resolves when no process of the guest is left. */
-  async gone(): Promise<void> {
-    const deadline = performance.now() + signalMsMax;
-    while (this.#isThere()) {
-      if (performance.now() > deadline) throw new Error(`Process ${this.pid} survives SIGKILL.`);
-      await sleep(1);
-    }
-  }
-
-  /** The guest's processes, without the first, which is bwrap's own code. */
-  processes(): readonly number[] {
-    if (!this.#isThere()) return [];
-    const pids = childrenOf(this.pid);
-    for (const pid of pids) pids.push(...childrenOf(pid));
-    return pids;
-  }
-
-  #isThere(): boolean {
-    const fields = readStat(this.pid);
-    return fields !== undefined && fields[19] === this.#started && !"ZX".includes(fields[0] ?? "");
-  }
-}
-
-function childrenOf(pid: number): number[] {
-  try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((thread) => {
-      try {
-        return readFileSync(`/proc/${pid}/task/${thread}/children`, "latin1").split(" ").filter(Boolean).map(Number);
-      } catch {
-        return [];
-      }
-    });
-  } catch {
-    return [];
-  }
-}
-
-/** The fields of /proc/PID/stat from the state on, undefined when the process is gone (proc_pid_stat(5), which counts from 3). */
-function readStat(pid: number): readonly string[] | undefined {
-  try {
-    const line = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return line.slice(line.lastIndexOf(")") + 2).split(" ");
-  } catch {
-    return undefined;
-  }
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch (error) {
-    if (errnoOf(error) !== "ESRCH") throw error;
-  }
 }
 
 interface BubblewrapSandboxParts {
