@@ -22,7 +22,7 @@ export async function benchDensity(scratch: string): Promise<Figure[]> {
     const figure = (what: string, value: number, rounds = 1): Figure => ({ what, unit: "MB", mayfly: value, other: null, rounds });
     const mine = () => guests().filter((pid) => !before.has(pid));
     await settled(() => mine().length >= poolSize);
-    const pooled = mean(mine().map(pssMB));
+    const pooled = mean(pssOfMB(mine()));
     const plane = pssMB(mayfly.pid);
     const [control] = childrenOf(mayfly.pid);
     const figures = [
@@ -53,7 +53,7 @@ export async function benchDensity(scratch: string): Promise<Figure[]> {
     const all = mine();
     return [
       ...figures,
-      figure(`an idle, frozen instance (of ${all.length} at once, the pooled ones included)`, mean(all.map(pssMB)), all.length),
+      figure(`an idle, frozen instance (of ${all.length} at once, the pooled ones included)`, mean(pssOfMB(all)), all.length),
     ];
   } finally {
     await mayfly.stop();
@@ -77,6 +77,17 @@ function guests(): number[] {
 /** Proportional set size: pages that several processes share count once. */
 function pssMB(pid: number): number {
   return Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1] ?? 0) / 1024;
+}
+
+/** Of those that live still: instances may end between a look at the list and one at them. */
+function pssOfMB(pids: readonly number[]): number[] {
+  return pids.flatMap((pid) => {
+    try {
+      return [pssMB(pid)];
+    } catch {
+      return [];
+    }
+  });
 }
 
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
