@@ -453,21 +453,23 @@ for (const driver of await openTestDrivers()) {
       for (const one of queued) await assert.rejects(one, code("FUNCTION_UNAVAILABLE"));
     });
 
-    it("makes room on the node at the cost of what rests longest", async () => {
+    it("makes room on the node at the cost of what is cheapest to lose", async () => {
       await using stage = await Stage.open(driver, { instancesMax: 2 });
       const [a, b, c] = [
         await stage.deploy({ "index.js": counter }),
         await stage.deploy({ "index.js": counter }),
         await stage.deploy({ "index.js": counter }),
       ];
-      for (const f of [a, b, a]) {
+      // So often that it counts for more than the time that a single boot takes by chance, however busy the machine is.
+      const often = 30;
+      for (const f of [a, b, ...Array.from({ length: often }, () => a)]) {
         await stage.call(f!);
         await restful(stage);
         stage.clock.advance(10);
       }
       assert.equal((await stage.call(c!)).text, "1");
       assert.equal(stage.pools.status.instances, 2);
-      assert.equal((await stage.call(a!)).text, "3", "a was used last, so b had to go");
+      assert.equal((await stage.call(a!)).text, String(often + 2), "a was used often and last, so b had to go");
     });
 
     it("gives a Function without an instance its turn though another would take all", async () => {
