@@ -20,6 +20,7 @@ import { benchProxy } from "./proxy.ts";
 import { benchRequestLog } from "./request-log.ts";
 import { benchScale } from "./scale.ts";
 import { benchSockets } from "./sockets.ts";
+import { benchSpawn } from "./spawn.ts";
 import { benchStatic } from "./static.ts";
 import { freePort } from "./web-servers.ts";
 import { tableOf, type Figure } from "./table.ts";
@@ -38,6 +39,7 @@ const cases: Readonly<Record<string, () => Promise<Figure[]>>> = {
   cold: () => benchColdStarts(scratch),
   warm: () => withServer((mayfly, directory) => benchWarm(mayfly, hello, directory)),
   bursts: () => benchBursts(hello, scratch),
+  spawn: benchSpawn,
   static: () => withServer(benchStatic),
   sockets: () => benchSockets(scratch),
   http2: async () => {

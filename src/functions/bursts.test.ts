@@ -61,11 +61,13 @@ for (const driver of await openTestDrivers()) {
         "index.js": `
           const { setTimeout: sleep } = require("node:timers/promises");
           const id = String(Math.random());
-          module.exports = async (req, res) => { if (req.url === "/wait") await sleep(100); res.end(id); };`,
+          const waits = { "/wait": 100, "/boot": 2000 };
+          module.exports = async (req, res) => { if (req.url in waits) await sleep(waits[req.url]); res.end(id); };`,
       });
       const ask = async (requests: number, url: string): Promise<number> =>
         new Set((await Promise.all(Array.from({ length: requests }, () => stage.call(f, { url })))).map(({ text }) => text)).size;
-      await until(async () => (await ask(many, "/wait")) === many);
+      // Each for so long that no boot takes longer, or it would be waited for the others.
+      await until(async () => (await ask(many, "/boot")) === many);
       // As soon as it is known that they do nothing but compute.
       await until(async () => (await ask(100, "/")) <= few);
       // And that they do not any more: each has one of its own then.
@@ -79,13 +81,13 @@ for (const driver of await openTestDrivers()) {
         "index.js": `
           const id = String(Math.random());
           module.exports = (req, res) => {
-            if (req.url === "/wait") setTimeout(() => res.end(id), 100);
+            if (req.url === "/boot") setTimeout(() => res.end(id), 2000);
             else if (req.url !== "/hang") res.end(id);
           };`,
       });
       const ask = async (requests: number, url: string): Promise<number> =>
         new Set((await Promise.all(Array.from({ length: requests }, () => stage.call(f, { url })))).map(({ text }) => text)).size;
-      await until(async () => (await ask(few + 1, "/wait")) === few + 1);
+      await until(async () => (await ask(few + 1, "/boot")) === few + 1);
       await until(async () => (await ask(100, "/")) <= few);
       const client = new AbortController();
       const hanging = Array.from({ length: few }, () => stage.begin(f, { url: "/hang", signal: client.signal }));

@@ -251,7 +251,7 @@ export class Pool implements CallHolder {
     if (this.#cancelRecheck !== undefined || this.#closing) return;
     const { clock, busyWaitMsMax } = this.#options;
     const ms = Math.ceil(
-      this.#history.backOff.leftMs(clock.elapsed()) || (this.#idle.length > 0 ? busyWaitMsMax : impatienceMs(this.#demand())),
+      this.#history.backOff.leftMs(clock.elapsed()) || Math.min(busyWaitMsMax || Infinity, impatienceMs(this.#demand())),
     );
     this.#cancelRecheck = clock.after(Math.max(1, ms), () => setImmediate(this.#recheck));
   }
