@@ -314,15 +314,6 @@ const single: Readonly<Record<string, Starter>> = {
       missing(/404/),
     ],
   },
-  angular: {
-    title: "Angular",
-    package: "@angular/core",
-    checks: [
-      { what: "static page", path: "/", ...html(/<app-root>/), asset: /src="(main[^"]*\.js)"/ },
-      publicFile,
-      { what: "404", path: "/a.txt", status: 404 },
-    ],
-  },
   hexo: {
     title: "Hexo",
     package: "hexo",
