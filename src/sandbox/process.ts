@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, MayflyError, messageOf } from "../errors.ts";
 import { isAlive } from "../liveness.ts";
 import { Channels } from "./channels.ts";
-import { killStrays } from "./strays.ts";
+import { killStrays, type Stray } from "./strays.ts";
 import type {
   Sandbox,
   SandboxCapabilities,
@@ -50,8 +50,9 @@ export async function openProcessSandboxes(options: SandboxDriverOptions): Promi
   for (const name of await readdir(directory)) {
     const pid = /^process-(\d+)-/.exec(name)?.[1];
     if (pid === undefined || isAlive(Number(pid))) continue;
-    // One that was frozen does not notice that its platform is gone. Its program lies below its directory.
-    if (process.platform === "linux") await killStrays(({ args: [program = ""] }) => program.startsWith(`${join(directory, name)}/`));
+    // One that was frozen does not notice that its platform is gone. Its program lies below its directory; it leads a group.
+    const isLeft = ({ args: [program = ""] }: Stray): boolean => program.startsWith(`${join(directory, name)}/`);
+    if (process.platform === "linux") await killStrays(isLeft, { withGroup: true });
     await rm(join(directory, name), { recursive: true, force: true });
   }
   return new ProcessSandboxes(directory, resolve(options.nodeBinary), options.log ?? (() => {}));

@@ -12,13 +12,16 @@ export interface Stray {
 
 const waitMsMax = 5000;
 
-/** Kills all that `isStray`, and what they start meanwhile; resolves when none is left, or after 5 s. */
-export async function killStrays(isStray: (process: Stray) => boolean): Promise<void> {
+/**
+ * Kills all that `isStray`, and what they start meanwhile; resolves when none is left, or after 5 s.
+ * @param withGroup each with all of its process group
+ */
+export async function killStrays(isStray: (process: Stray) => boolean, { withGroup = false } = {}): Promise<void> {
   const deadline = performance.now() + waitMsMax;
-  while (signalStrays(isStray) > 0 && performance.now() < deadline) await sleep(2);
+  while (signalStrays(isStray, withGroup) > 0 && performance.now() < deadline) await sleep(2);
 }
 
-function signalStrays(isStray: (process: Stray) => boolean): number {
+function signalStrays(isStray: (process: Stray) => boolean, withGroup: boolean): number {
   let count = 0;
   for (const pid of readdirSync("/proc")) {
     if (!/^\d+$/.test(pid)) continue;
@@ -26,11 +29,17 @@ function signalStrays(isStray: (process: Stray) => boolean): number {
       const text = readFileSync(`/proc/${pid}/cmdline`, "utf8");
       // The kernel's own have none, and the dead have none any more.
       if (text === "" || !isStray({ args: text.split("\0"), userId: statSync(`/proc/${pid}`).uid })) continue;
-      process.kill(Number(pid), "SIGKILL");
+      process.kill(withGroup ? -groupOf(pid) : Number(pid), "SIGKILL");
       count++;
     } catch {
       // It has ended meanwhile, or is not ours to kill.
     }
   }
   return count;
+}
+
+/** proc_pid_stat(5): the third word behind the name, which may hold anything but ends with the last bracket. */
+function groupOf(pid: string): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]);
 }
