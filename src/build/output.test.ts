@@ -117,6 +117,21 @@ test("a link to a Function is the same Function; equal files are stored once", a
   assert.equal(Object.keys(parts.functions).length, 1);
 });
 
+test("a Function of several paths is called by the shortest", async () => {
+  const parts = await read(
+    at({
+      "functions/_next/data/1/isr.json.func/.vc-config.json": node,
+      "functions/_next/data/1/isr.json.func/index.js": "",
+      "functions/isr.func": { link: "./_next/data/1/isr.json.func" },
+      "functions/isr.rsc.func": { link: "./_next/data/1/isr.json.func" },
+    }),
+  );
+  assert.deepEqual(
+    Object.values(parts.functions).map(({ name }) => name),
+    ["isr"],
+  );
+});
+
 const page = (name: string, more: object): Files => ({
   [`functions/${name}.func/.vc-config.json`]: node,
   [`functions/${name}.func/index.js`]: "",

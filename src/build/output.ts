@@ -135,11 +135,17 @@ class OutputReader {
 
   /** Several at once: each mostly waits for the disk, and what waits together is written together. */
   async #readBundles(bundles: readonly { readonly path: string; readonly at: string }[], middleware: ReadonlySet<string>): Promise<void> {
+    // Logs and figures call a Function by its page, not by that page's data with the build's id: the shortest of its paths.
+    const names = new Map<string, string>();
+    for (const { path, at } of bundles) {
+      const name = names.get(at);
+      if (name === undefined || path.length < name.length) names.set(at, path);
+    }
     const remaining = bundles.values();
     const work = async (): Promise<void> => {
       for (const { path, at } of remaining) {
         let draft = this.#drafts.get(at);
-        if (draft === undefined) this.#drafts.set(at, (draft = this.#readFunction(at, path, middleware.has(path))));
+        if (draft === undefined) this.#drafts.set(at, (draft = this.#readFunction(at, names.get(at)!, middleware.has(path))));
         await draft;
       }
     };
