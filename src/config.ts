@@ -644,6 +644,11 @@ export const knobs = {
     max: 36_500,
     doc: "Package managers that no build has asked for in this time are removed from the disk; a later build fetches them again.",
   },
+  npmAhead: {
+    type: "boolean",
+    default: true,
+    doc: "Fetch npm for builds when the server starts for the first time; else the first build that installs something waits for it.",
+  },
   gcGraceMs: {
     type: "number",
     default: 86_400_000,

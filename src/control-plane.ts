@@ -10,6 +10,7 @@ import { openApi } from "./api/api.ts";
 import type { NodeFigures } from "./api/endpoint.ts";
 import { BuildMemory } from "./build/build-memory.ts";
 import { BuildSandbox, buildLimits, mayflyMounts } from "./build/build-sandbox.ts";
+import { npm } from "./build/install-plan.ts";
 import { warmPlanning } from "./build/plan.ts";
 import { BuildStandby } from "./build/standby.ts";
 import { BuildCaches } from "./build/build-cache.ts";
@@ -128,7 +129,11 @@ export async function openControlPlane(
   await finishRotation(context); // one that was cut off
   const api = await openApi({ context, queue, git, cron, maintenance, figures, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
-  clock.after(warmMs, () => void warmPlanning());
+  clock.after(warmMs, () => {
+    void warmPlanning();
+    // Where it cannot be fetched, the build that needs it says so.
+    if (config.npmAhead) context.toolchains.directory(npm).catch(() => {});
+  });
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };
 }

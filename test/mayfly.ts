@@ -5,7 +5,9 @@ import { openMayfly, writeFiles, type Mayfly, type StartOptions } from "./server
 
 /** A running server, stopped when the test's file has ended. */
 export async function startMayfly(options: StartOptions = {}): Promise<Mayfly> {
-  const mayfly = await openMayfly({ ...options, home: options.home ?? scratchDirectory() });
+  // Most tests install nothing, and many servers start.
+  const env = { MAYFLY_NPM_AHEAD: "0", ...options.env };
+  const mayfly = await openMayfly({ ...options, env, home: options.home ?? scratchDirectory() });
   atEnd(() => mayfly.stop());
   return mayfly;
 }

@@ -289,6 +289,28 @@ test("every key that Vercel knows is taken; what has no effect is said", async (
   }
 });
 
+test("a repository's own Turborepo or Nx builds its projects, unless they say how", async () => {
+  const app = { "apps/web/package.json": json({ name: "web", scripts: { build: "build" } }) };
+  const settings = { rootDirectory: "apps/web" };
+  const commandOf = async (files: Files, more: object = {}) =>
+    (await bed.plan({ ...app, ...files }, { settings: { ...settings, ...more } })).job?.settings.buildCommand;
+  const turbo = { "turbo.json": json({ tasks: { build: {} } }), "package.json": json({ devDependencies: { turbo: "^2.0.0" } }) };
+  assert.equal(await commandOf(turbo), "turbo run build");
+  assert.equal(
+    await commandOf({ ...turbo, "package.json": json({ devDependencies: { turbo: "1.5.0" } }) }),
+    "cd ../.. && turbo run build --filter={apps/web}...",
+  );
+  const nx = { "nx.json": json({ targetDefaults: { build: {} } }), "package.json": json({ devDependencies: { nx: "20.0.0" } }) };
+  assert.equal(await commandOf(nx), "cd ../.. && npx nx build web");
+  assert.equal(await commandOf(turbo, { buildCommand: "own" }), "own");
+  assert.equal(await commandOf({ ...turbo, "apps/web/vercel.json": json({ buildCommand: "own" }) }), "own");
+  for (const without of [{ "package.json": "{}" }, { "turbo.json": "{" }, { "turbo.json": json({ tasks: {} }) }]) {
+    assert.equal(await commandOf({ ...turbo, ...without }), null);
+  }
+  const plan = await bed.plan({ ...app, ...turbo }, { settings });
+  assert.ok(plan.warnings.includes('The repository is built by Turborepo: the build command is "turbo run build".'));
+});
+
 test("env, build.env and regions of vercel.json", async () => {
   const said = { env: { A: "1" }, build: { env: { B: "2" } }, regions: ["fra1"] };
   const { env, buildEnv, regions } = await bed.plan({ "index.html": "", "vercel.json": json(said) });

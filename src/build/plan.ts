@@ -17,7 +17,7 @@ import { openProject } from "./project.ts";
 import { mergeStepRoutes, middlewareRoute, serverRoutes } from "./routes.ts";
 import { buildScripts } from "./script.ts";
 import type { Project } from "./project.ts";
-import { isString, isStrings } from "./shape.ts";
+import { isObject, isString, isStrings } from "./shape.ts";
 import { findServer, isPlainServer } from "./server-entry.ts";
 import { noVercelJson } from "./vercel-json.ts";
 import type { BuildEntry, FunctionEntry, VercelJson } from "./vercel-json.ts";
@@ -92,12 +92,13 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
     return { ...base, framework: null, prebuilt: true, outputs: {}, job: null, routes: [], warnings: [] };
   }
   const packageJson = await readPackageJson(project);
-  const { settings, framework } = await chooseSettings(request.settings, vercelJson, project, packageJson);
+  const chosen = await chooseSettings(request.settings, vercelJson, project, packageJson);
+  const { settings, framework } = chosen;
   const detected =
     vercelJson.builds.length > 0
       ? { builders: expandBuilds(vercelJson.builds, project.files), routes: [], warnings: [] }
       : await detect({ project, packageJson, settings, framework, vercelJson });
-  const warnings = [...vercelJson.warnings, ...detected.warnings];
+  const warnings = [...vercelJson.warnings, ...chosen.warnings, ...detected.warnings];
   if (await usesPlugAndPlay(project)) warnings.push(noPlugAndPlay);
   const outputs: (readonly [string, StaticOutput])[] = [];
   const steps: BuildStep[] = [];
@@ -184,12 +185,42 @@ async function chooseSettings(
   vercelJson: VercelJson,
   project: Project,
   packageJson: PackageJson | null,
-): Promise<{ settings: ProjectSettings; framework: string | null }> {
+): Promise<{ settings: ProjectSettings; framework: string | null; warnings: readonly string[] }> {
   const merged = { ...settings, ...vercelJson.settings };
   let { framework } = merged;
+  const warnings: string[] = [];
   if (framework === null && vercelJson.settings.framework === undefined && vercelJson.builds.length === 0)
     framework = (await detectFramework(project)) ?? ((await isPlainServer(project, packageJson)) ? "node" : null);
-  return { settings: { ...merged, framework }, framework };
+  if (merged.buildCommand === null && vercelJson.builds.length === 0) {
+    const monorepo = await detectMonorepo(project);
+    if (monorepo !== null) {
+      merged.buildCommand = monorepo.buildCommand;
+      warnings.push(`The repository is built by ${monorepo.manager}: the build command is "${monorepo.buildCommand}".`);
+    }
+  }
+  return { settings: { ...merged, framework }, framework, warnings };
+}
+
+/**
+ * How Turborepo or Nx build a project with the packages of the repository that it needs; null: neither does. Vercel has
+ * them installed; here the repository's package.json has to ask for it. Installs are planned as for any workspace.
+ */
+async function detectMonorepo(project: Project): Promise<{ readonly manager: string; readonly buildCommand: string } | null> {
+  const has = (name: string): boolean => Object.hasOwn(project.tree, name);
+  if (!has("package.json") || !["turbo.json", "turbo.jsonc", "nx.json"].some(has)) return null;
+  const repository = openProject(project.tree, (path) => project.readFromTree(path), null);
+  const packageJson = await readPackageJson(repository);
+  const { getMonorepoDefaultSettings, DetectorFilesystem } = await import("@vercel/fs-detectors");
+  const { rootDirectory } = project;
+  const toRoot = posix.relative(rootDirectory, "");
+  const fs = projectFilesystem(DetectorFilesystem, repository);
+  // What its own configuration lacks is no fault of the project's: it is built as if it had none.
+  const found = await getMonorepoDefaultSettings(posix.basename(rootDirectory), rootDirectory || "/", toRoot, fs).catch(() => null);
+  if (!isString(found?.buildCommand)) return null;
+  const asked = ["dependencies", "devDependencies"].some(
+    (key) => isObject(packageJson?.[key]) && found.monorepoManager in packageJson[key],
+  );
+  return asked ? { manager: found.monorepoManager === "nx" ? "Nx" : "Turborepo", buildCommand: found.buildCommand } : null;
 }
 
 async function detectFramework(project: Project): Promise<string | null> {
