@@ -70,7 +70,7 @@ export interface Testbed extends AsyncDisposable {
 const toolchainDirectory = resolve(import.meta.dirname, "../../node_modules/.cache/mayfly-toolchains");
 
 /** The registry that this machine's npm uses. */
-function npmRegistry(): string {
+export function npmRegistry(): string {
   return execFileSync("npm", ["config", "get", "registry"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
 }
 
