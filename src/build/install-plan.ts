@@ -6,7 +6,9 @@ import { posix } from "node:path";
 import { MayflyError } from "../errors.ts";
 import type { ProjectSettings } from "../model.ts";
 import type { BuildStep, InstallStep, PackageManager, PackageManagerName } from "./builder.ts";
+import { whyNoGlob } from "./glob.ts";
 import type { Project } from "./project.ts";
+import { isObject, isStrings } from "./shape.ts";
 
 /** Exact versions, so that a build of tomorrow is a build of today. */
 export const pinned = {
@@ -129,7 +131,21 @@ async function chooseManager(tree: Tree, directory: string): Promise<{ manager: 
       return { manager: isNamed ? named : managerOf(name, await tree.read(path)), frozen: true, lockDirectory: candidate };
     }
   }
-  return { manager: named ?? npm, frozen: false };
+  const workspace = await workspaceOf(tree, directory);
+  return { manager: named ?? npm, frozen: false, ...(workspace === undefined ? {} : { lockDirectory: workspace }) };
+}
+
+/** Where the lock file of a package would be that a package above it has among its `workspaces`. */
+async function workspaceOf(tree: Tree, directory: string): Promise<string | undefined> {
+  for (const candidate of upwards(directory).slice(1)) {
+    const path = inside(candidate, "package.json");
+    const said = tree.has(path) ? (await readJson(tree, path))["workspaces"] : undefined;
+    const globs = isObject(said) ? said["packages"] : said;
+    const own = posix.relative(candidate, directory);
+    const isMember = (glob: string): boolean => whyNoGlob(glob) === null && posix.matchesGlob(own, glob.replace(/^\.\/|\/$/g, ""));
+    if (isStrings(globs) && globs.some(isMember)) return candidate;
+  }
+  return undefined;
 }
 
 /** The `packageManager` field: `pnpm@9.15.9+sha512.…`. npm's own version is always the pinned one. */

@@ -311,6 +311,21 @@ test("a repository's own Turborepo or Nx builds its projects, unless they say ho
   assert.ok(plan.warnings.includes('The repository is built by Turborepo: the build command is "turbo run build".'));
 });
 
+test("a member of a workspace without a lock file is installed where that would lie", async () => {
+  const placeOf = async (workspaces: unknown) => {
+    const files = {
+      "package.json": json({ workspaces }),
+      "apps/web/package.json": json({ dependencies: { a: "1" }, scripts: { build: "b" } }),
+    };
+    const { job } = await bed.plan(files, { settings: { rootDirectory: "apps/web" } });
+    return job?.installs.map(({ directory }) => directory);
+  };
+  assert.deepEqual(await placeOf(["packages/*", "./apps/*/"]), [""]);
+  assert.deepEqual(await placeOf({ packages: ["apps/web"] }), [""]);
+  assert.deepEqual(await placeOf(["packages/*"]), ["apps/web"]);
+  assert.deepEqual(await placeOf(7), ["apps/web"]);
+});
+
 test("env, build.env and regions of vercel.json", async () => {
   const said = { env: { A: "1" }, build: { env: { B: "2" } }, regions: ["fra1"] };
   const { env, buildEnv, regions } = await bed.plan({ "index.html": "", "vercel.json": json(said) });
