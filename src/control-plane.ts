@@ -129,11 +129,12 @@ export async function openControlPlane(
   await finishRotation(context); // one that was cut off
   const api = await openApi({ context, queue, git, cron, maintenance, figures, socketPath, publicUrlOf, log });
   opened.defer(() => api.close());
-  clock.after(warmMs, () => {
+  const cancelWarming = clock.after(warmMs, () => {
     void warmPlanning();
     // Where it cannot be fetched, the build that needs it says so.
     if (config.npmAhead) context.toolchains.directory(npm).catch(() => {});
   });
+  opened.defer(cancelWarming);
   const close = opened.move();
   return { socketPath, newToken, close: () => close.disposeAsync() };
 }

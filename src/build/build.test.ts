@@ -195,6 +195,17 @@ test("settings of vercel.json and of the file itself", async () => {
   assert.ok(result.log.some((line) => /memory of 9000 MB/.test(line)));
 });
 
+test("build.env of vercel.json is heard wherever a plan is built, and is no secret; what the build is given wins", async () => {
+  const files = {
+    "vercel.json": json({ build: { env: { FIRST: "production", SECOND: "production" } } }),
+    "package.json": json({ scripts: { build: 'mkdir -p public && echo "$FIRST $SECOND" | tee public/index.html' } }),
+  };
+  const result = await bed.build(files, { buildEnv: { SECOND: "given-secret" } });
+  assert.equal(await bed.text(result, "index.html"), "production given-secret\n");
+  const line = result.log.find((one) => one.startsWith("production "));
+  assert.ok(line !== undefined && !line.includes("given-secret"), result.log.join("\n"));
+});
+
 test("config exports of a file, over which vercel.json wins; and the project's Node", async () => {
   const result = await bed.build({
     "package.json": json({ engines: { node: ">=20 <24" } }),

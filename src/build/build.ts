@@ -63,7 +63,7 @@ export interface BuildRequest {
     readonly laneToWrite: string | null;
   };
   readonly deployment: Pick<Deployment, "id" | "host" | "projectId" | "target">;
-  /** Environment of the build. */
+  /** Environment of the build, to be masked in the log; over what the plan has of its own, which is no secret. */
   readonly buildEnv: Readonly<Record<string, string>>;
   /** Of the platform, no secrets: `VERCEL_GIT_COMMIT_SHA` and its like. */
   readonly systemEnv?: Readonly<Record<string, string>>;
@@ -430,12 +430,17 @@ function managersOf(job: PlannedJob): readonly PackageManager[] {
   return [...managers.values()];
 }
 
+export interface EnvironmentFacts extends Pick<BuildRequest, "deployment" | "config" | "buildEnv" | "systemEnv"> {
+  /** Absent before there is one. */
+  readonly plan?: Pick<Plan, "buildEnv">;
+}
+
 /** What the project's commands and builders see; the worker itself sees nothing of it before it is at work. */
-export function buildEnvironment(
-  request: Pick<BuildRequest, "deployment" | "config" | "buildEnv" | "systemEnv">,
-): Readonly<Record<string, string>> {
+export function buildEnvironment(request: EnvironmentFacts): Readonly<Record<string, string>> {
   const { deployment, config } = request;
-  const own = Object.entries(request.buildEnv).filter(([key]) => !["PATH", "HOME", "TMPDIR"].includes(key));
+  const own = Object.entries({ ...request.plan?.buildEnv, ...request.buildEnv }).filter(
+    ([key]) => !["PATH", "HOME", "TMPDIR"].includes(key),
+  );
   const registry = config.npmRegistry;
   return {
     ...Object.fromEntries(own),

@@ -6,9 +6,11 @@ import { posix } from "node:path";
 import { MayflyError } from "../errors.ts";
 import { mayflyMounts } from "./build-sandbox.ts";
 import { guestPaths } from "./builder.ts";
+import { findConfiguration, isProgram } from "./configuration.ts";
 import type { ConfigurationReport } from "./configuration-worker.ts";
-import { configurationProgram, type Plan, type PlanRequest } from "./plan.ts";
+import type { Plan, PlanRequest } from "./plan.ts";
 import { makePlan } from "./planner.ts";
+import { parseRootDirectory } from "./project.ts";
 import { isObject, isString } from "./shape.ts";
 import { runSourceCommand, type SourceRequest } from "./source-command.ts";
 import { vercelJsonBytesMax } from "./vercel-json.ts";
@@ -20,8 +22,16 @@ import { vercelJsonBytesMax } from "./vercel-json.ts";
 export async function planSource(source: SourceRequest, asked: Pick<PlanRequest, "settings" | "prebuilt">): Promise<Plan> {
   const { tree, blobs, deployment } = source;
   const request = { ...asked, tree, readFile: (path: string) => blobs.read(tree[path]!.digest), target: deployment.target };
-  const program = configurationProgram(request);
+  const program = programOf(request);
   return makePlan(program === null ? request : { ...request, configuration: await run(source, program) }, source);
+}
+
+/** Path in the tree of the program by which the project is configured; null when it has none. */
+function programOf({ tree, settings, prebuilt }: PlanRequest): string | null {
+  if (prebuilt) return null;
+  const root = parseRootDirectory(settings.rootDirectory);
+  const name = findConfiguration({ has: (path) => Object.hasOwn(tree, posix.join(root, path)) });
+  return name === null || !isProgram(name) ? null : posix.join(root, name);
 }
 
 /** What the program at a path of the tree says: any JSON value, not checked. */

@@ -65,7 +65,7 @@ export function parseDocument(name: string, text: string): unknown {
 
 /**
  * The helpers of `@vercel/config` write a rule that has transforms as a route. Then all rules become routes, in the order
- * of the `vercel` client: `routes`, `rewrites`, `redirects`, `headers`.
+ * of the `vercel` client: `rewrites`, `redirects`, `headers`.
  */
 function toRoutes(said: unknown): unknown {
   if (!isObject(said)) return said;

@@ -10,7 +10,7 @@ import { MayflyError, messageOf } from "../errors.ts";
 import type { FileRef, ProjectSettings, Route, SourceTree, StaticOutput, Target } from "../model.ts";
 import type { BuildStep, FunctionSettings, PlannedJob, SiteSettings } from "./builder.ts";
 import { outputDirectory as outputRoot } from "./builder.ts";
-import { configurationNames, findConfiguration, isProgram, readConfiguration } from "./configuration.ts";
+import { configurationNames, readConfiguration } from "./configuration.ts";
 import { exampleFiles, exampleJob } from "./example.ts";
 import { planInstalls } from "./install-plan.ts";
 import { openProject } from "./project.ts";
@@ -29,7 +29,7 @@ export interface PlanRequest {
   readonly settings: ProjectSettings;
   readonly prebuilt: boolean;
   readonly target: Target;
-  /** What the program said by which the project is configured, when it is ({@link configurationProgram}). */
+  /** What the program said by which the project is configured, when it is (configuration-program.ts). */
   readonly configuration?: unknown;
 }
 
@@ -133,18 +133,6 @@ export async function planBuild(request: PlanRequest): Promise<Plan> {
           target: request.target,
         };
   return { ...base, framework, prebuilt: false, outputs: Object.fromEntries(outputs), job, routes, warnings };
-}
-
-/**
- * Path in the tree of the program by which the project is configured, which has to be run before there can be a plan; null
- * when it has none.
- * @throws MayflyError INVALID_VERCEL_JSON, BUILD_FAILED, invalid_path
- */
-export function configurationProgram({ tree, readFile, settings, prebuilt }: PlanRequest): string | null {
-  if (prebuilt) return null;
-  const project = openProject(tree, readFile, settings.rootDirectory);
-  const name = findConfiguration(project);
-  return name === null || !isProgram(name) ? null : posix.join(project.rootDirectory, name);
 }
 
 /** Loads what detection needs, a quarter of a second's work, ahead of the first deployment. */

@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import type { Clock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { MayflyError, messageOf, type ErrorCode } from "../errors.ts";
+import { documents } from "./configuration.ts";
 import type { Plan, PlanRequest } from "./plan.ts";
 import { comparisonsOf, planBuild } from "./plan.ts";
 import { parseRootDirectory } from "./project.ts";
@@ -62,8 +63,7 @@ function isQuick({ tree, settings, prebuilt, configuration }: PlanRequest): bool
   const directory = parseRootDirectory(settings.rootDirectory);
   const root = directory === "" ? "" : `${directory}/`;
   const sizeOf = (name: string): number => (Object.hasOwn(tree, root + name) ? tree[root + name]!.size : 0);
-  const configured =
-    configuration === undefined ? Math.max(sizeOf("vercel.json"), sizeOf("vercel.toml")) : JSON.stringify(configuration).length;
+  const configured = configuration === undefined ? Math.max(...documents.map(sizeOf)) : JSON.stringify(configuration).length;
   return configured <= configurationBytesInPlaceMax && comparisonsOf(Object.keys(tree), root) <= comparisonsInPlaceMax;
 }
 

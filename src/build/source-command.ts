@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { MayflyError } from "../errors.ts";
 import { randomId } from "../names.ts";
 import type { SandboxMount } from "../sandbox/sandbox.ts";
-import { buildEnvironment, type BuildRequest } from "./build.ts";
+import { buildEnvironment, type BuildRequest, type EnvironmentFacts } from "./build.ts";
 import { buildLimits } from "./build-sandbox.ts";
 import { guestPaths } from "./builder.ts";
 import { LogLines } from "./log-lines.ts";
@@ -20,7 +20,8 @@ import { writeSource } from "./source.ts";
 const lastLinesMs = 2000;
 
 /** What of a build is known before its plan. */
-export type SourceRequest = Omit<BuildRequest, "plan" | "reuse" | "standby" | "toolchains" | "compileCache">;
+export type SourceRequest = Omit<BuildRequest, "plan" | "reuse" | "standby" | "toolchains" | "compileCache"> &
+  Pick<EnvironmentFacts, "plan">;
 
 export interface SourceCommand<T> {
   /** Line of the log with which it begins. */

@@ -67,7 +67,7 @@ export async function deploy(context: DeployContext, id: string, signal: AbortSi
     await using output = context.blobs.batch();
     const source = await openSource(context, deployment, output, signal);
     const plan = await planSource(source, deployment.request);
-    const env = addEnvironment(context, deployment, plan);
+    const env = addEnvironment(context, deployment, plan, source);
     await using build = await buildStep(context, deployment, plan, source);
     const manifestDigest = await storeStep(output, deployment, env, build.result);
     const summary = await summarize(context, output, build, begin);
@@ -117,18 +117,27 @@ async function openSource(context: DeployContext, deployment: Deployment, output
 }
 
 /** The environment of the Functions: what the configuration says, unless project or create call say otherwise. */
-function addEnvironment({ seal, config }: DeployContext, { id, request }: Deployment, plan: Plan): Deployment["request"]["env"] {
-  for (const env of [plan.env, plan.buildEnv]) checkEnv(env, config.envBytesMax);
+function addEnvironment(
+  { seal, config }: DeployContext,
+  { id, request }: Deployment,
+  plan: Plan,
+  source: SourceRequest,
+): Deployment["request"]["env"] {
+  for (const env of [
+    { ...plan.env, ...source.env },
+    { ...plan.buildEnv, ...source.buildEnv },
+  ])
+    checkEnv(env, config.envBytesMax);
   const added = Object.entries(plan.env).map(([name, value]) => [name, seal.close(value, envPlace(id, name))]);
   return { ...Object.fromEntries(added), ...request.env };
 }
 
-async function buildStep(context: DeployContext, deployment: Deployment, plan: Plan, opened: SourceRequest): Promise<Build> {
-  const source = { ...opened, buildEnv: { ...plan.buildEnv, ...opened.buildEnv } };
+async function buildStep(context: DeployContext, deployment: Deployment, plan: Plan, source: SourceRequest): Promise<Build> {
   const { toolchains, compileCache, standby, memory, seal } = context;
   const { force } = deployment.request;
+  const buildEnv = Object.entries({ ...plan.buildEnv, ...source.buildEnv }).toSorted(([a], [b]) => (a < b ? -1 : 1));
   if (plan.ignoreCommand !== null && deployment.git !== null && !force) {
-    if (await isIgnored(source, plan.rootDirectory, plan.ignoreCommand)) throw new MayflyError("BUILD_SKIPPED");
+    if (await isIgnored({ ...source, plan }, plan.ignoreCommand)) throw new MayflyError("BUILD_SKIPPED");
   }
   return runBuild({
     ...source,
@@ -139,7 +148,7 @@ async function buildStep(context: DeployContext, deployment: Deployment, plan: P
       caches: context.caches,
       lanesToRead: force ? [] : lanesToRead(deployment),
       laneToWrite: laneToWrite(deployment),
-      environmentDigest: seal.digest(JSON.stringify(Object.entries(source.buildEnv).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
+      environmentDigest: seal.digest(JSON.stringify(buildEnv)),
     },
     toolchains,
     compileCache,
